@@ -1,0 +1,188 @@
+// Every error that Spillway can hand to a caller: one closed table of code → meaning. `code` is the contract;
+// messages may improve. The table is what docs/errors.md is printed from, and what the tests walk through.
+
+interface ErrorKind {
+  /** True where the same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean;
+  /** Exit status of the command line: 2 usage or configuration, 3 corruption, 1 anything else. */
+  readonly exit: 1 | 2 | 3;
+  /** One sentence for the documentation. */
+  readonly meaning: string;
+}
+
+export const errorKinds = {
+  INVALID_OPTION: {
+    retryable: false,
+    exit: 2,
+    meaning: 'An option is unknown, of the wrong type or out of its bounds; the message names it.',
+  },
+  INVALID_STREAM: {
+    retryable: false,
+    exit: 2,
+    meaning: 'A stream name is outside the allow-list [A-Za-z0-9][A-Za-z0-9._-]{0,199}.',
+  },
+  INVALID_RECORD: {
+    retryable: false,
+    exit: 1,
+    meaning: 'A payload is neither bytes nor a string, or a key is longer than 65,535 bytes.',
+  },
+  RECORD_TOO_LARGE: {
+    retryable: false,
+    exit: 1,
+    meaning: 'A record (key and payload) is larger than maxRecordBytes; nothing of the call was appended.',
+  },
+  TOO_MANY_STREAMS: {
+    retryable: false,
+    exit: 1,
+    meaning: 'More (lane, stream) pairs were used since the log was opened than fit the stream table.',
+  },
+  TOO_MANY_LANES: {
+    retryable: true,
+    exit: 1,
+    meaning: 'All lanes of this log are taken; close one, or open the log with more.',
+  },
+  LANE_TAKEN: {
+    retryable: false,
+    exit: 1,
+    meaning: 'This lane already has a producer, or was closed: a lane belongs to one thread.',
+  },
+  BACKLOG_FULL: {
+    retryable: true,
+    exit: 1,
+    meaning: 'The lane is full and appends worth maxWaitingBytes already wait for it: await the promises.',
+  },
+  CLOSED: {
+    retryable: false,
+    exit: 1,
+    meaning: 'The log is closed or closing; the record was not appended.',
+  },
+  POISONED: {
+    retryable: false,
+    exit: 1,
+    meaning:
+      'A durable write failed. Nothing is acknowledged any more; reading still works; only reopening recovers. ' +
+      'Records whose append was rejected with this code may or may not be in the log.',
+  },
+  WORKER_DIED: {
+    retryable: false,
+    exit: 1,
+    meaning:
+      'The commit worker ended unexpectedly. Reopen the log; records whose append was rejected with this code ' +
+      'may or may not be in it.',
+  },
+  DISK_FULL: {
+    retryable: true,
+    exit: 1,
+    meaning: 'No space for the next segment. Appends wait until there is space; a close in this state gives this error.',
+  },
+  IO_ERROR: {
+    retryable: false,
+    exit: 1,
+    meaning: 'The operating system refused a file operation; the message names call, file and reason.',
+  },
+  DIR_UNUSABLE: {
+    retryable: false,
+    exit: 2,
+    meaning: 'The directory is missing, not a directory, or may not be read or written.',
+  },
+  NOT_A_LOG: {
+    retryable: false,
+    exit: 2,
+    meaning: 'The directory holds files of somebody else and no log; nothing was touched.',
+  },
+  LOCKED: {
+    retryable: true,
+    exit: 2,
+    meaning: 'Another process, or this one, has the log open for writing; the message names the holder.',
+  },
+  UNSUPPORTED_FORMAT: {
+    retryable: false,
+    exit: 2,
+    meaning: 'The log was written by a newer format version, or with a codec this version does not have.',
+  },
+  CORRUPT: {
+    retryable: false,
+    exit: 3,
+    meaning: 'Damage inside the durable range: file, byte position and offset range are given. Nothing is skipped.',
+  },
+  OFFSET_OUT_OF_RANGE: {
+    retryable: false,
+    exit: 2,
+    meaning: 'The offset asked for was removed by truncation or retention, or does not exist yet.',
+  },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof errorKinds;
+
+/** Where damage was found. Offsets are inclusive; `lastOffset` is null where the extent is unknown. */
+export interface Problem {
+  readonly file: string;
+  /** Byte position in the file. */
+  readonly position: number;
+  readonly firstOffset: number;
+  readonly lastOffset: number | null;
+  readonly message: string;
+}
+
+export interface ErrorDetails {
+  /** The option, stream, file or call that the error is about. */
+  readonly subject?: string;
+  /** errno name of the operating system, such as `ENOSPC`. */
+  readonly errno?: string;
+  readonly problems?: readonly Problem[];
+  readonly cause?: unknown;
+}
+
+/** The only error class that Spillway's public functions throw or reject with. */
+export class SpillwayError extends Error {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'SpillwayError';
+    this.code = code;
+    this.retryable = errorKinds[code].retryable;
+    this.details = details;
+  }
+}
+
+/** What crosses a thread boundary: structured clone keeps neither class nor `code` of an error. */
+export interface ErrorMessage {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details: ErrorDetails;
+}
+
+/** Flattens any thrown value for another thread; what is not ours becomes `fallback`. */
+export function toErrorMessage(error: unknown, fallback: ErrorCode = 'IO_ERROR'): ErrorMessage {
+  if (error instanceof SpillwayError) {
+    const { cause: _dropped, ...details } = error.details;
+    return { code: error.code, message: error.message, details };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: fallback, message, details: {} };
+}
+
+export function fromErrorMessage(m: ErrorMessage): SpillwayError {
+  return new SpillwayError(m.code, m.message, m.details);
+}
+
+/** The message of anything thrown, for wrapping into a sentence. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** errno name (`ENOSPC`) of a file-system error, or undefined. */
+export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof SpillwayError) return error.details.errno;
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
+
+/** True for "no room on the device": back-pressure, not damage. */
+export function isDiskFull(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === 'ENOSPC' || errno === 'EDQUOT';
+}

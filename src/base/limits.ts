@@ -1,0 +1,58 @@
+// The named numbers of Spillway that are not options. Whatever also lives in C++ is generated from here into
+// native/constants.h (scripts/generate-constants.ts); a test compares the two.
+
+/** Unit of every batch on disk: a torn or rewritten block never holds part of an acknowledged batch. */
+export const BLOCK_BYTES = 4096;
+export const BATCH_HEADER_BYTES = 64;
+/** Place of the checksum in the batch header: the last word, so that all before it is covered in one run. */
+export const BATCH_CRC_AT = 60;
+/** Frame header of one record, in a lane and on disk alike: bytes go from one to the other unchanged. */
+export const RECORD_HEADER_BYTES = 16;
+/** Frames start at multiples of this, so that header words are aligned. */
+export const RECORD_ALIGN_BYTES = 8;
+
+/** A key's length is a u16 of the frame header. */
+export const MAX_KEY_BYTES = 65_535;
+/** A stream id is a u16 of the frame header; 0 is never used. */
+export const MAX_STREAM_IDS = 65_535;
+export const MAX_STREAM_NAME_BYTES = 200;
+/** Room for the stream names of one batch; a batch that needs more closes early, for reason `bytes`. */
+export const MAX_STREAM_TABLE_BYTES = 16_384;
+/** Byte ranges that one batch may gather from the lanes; a batch that needs more closes early. */
+export const MAX_RANGES = 4096;
+/** Acknowledgement runs a lane holds until its producer reads them; a lane without room is not drained. */
+export const ACK_SLOTS = 1024;
+
+/** Zeros written in one call while the next segment is being prepared: short beside the p99 target. */
+export const FILL_BYTES = 1024 * 1024;
+/** Bytes read in one call while scanning or reading. */
+export const READ_CHUNK_BYTES = 1024 * 1024;
+/** After this long without a record the durable end is written down, so that later damage to it shows. */
+export const IDLE_CHECKPOINT_MS = 1000;
+/** How often a full disk is tried again. */
+export const DISK_FULL_RETRY_MS = 200;
+/** How often a reader in another process looks for new batches. */
+export const FOLLOW_POLL_MS = 20;
+/** What a pending promise costs beside its payload, for maxWaitingBytes. */
+export const WAITER_OVERHEAD_BYTES = 256;
+
+/** Index of each counter in the shared counter block: the name of the system call as strace prints it. */
+export const counterSlots = {
+  openat: 0,
+  close: 1,
+  pwrite64: 2,
+  pwritev: 3,
+  pwritev2: 4,
+  fdatasync: 5,
+  fsync: 6,
+  rename: 7,
+  unlink: 8,
+  fallocate: 9,
+  ftruncate: 10,
+  flock: 11,
+  bytesWritten: 12,
+  commitWrites: 13,
+  commitSyncs: 14,
+} as const;
+export const COUNTER_SLOTS = 16;
+export type CounterName = keyof typeof counterSlots;

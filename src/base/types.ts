@@ -1,0 +1,43 @@
+// The shapes that more than one floor-2 folder speaks of.
+
+/** How a batch is made durable; chosen once when the log opens. See docs/architecture.md, "Durable write". */
+export type IoMode = 'direct' | 'buffered' | 'portable' | 'js';
+
+/** Why a batch closed. */
+export const closeReasons = ['records', 'bytes', 'linger', 'flush', 'idle'] as const;
+export type CloseReason = (typeof closeReasons)[number];
+
+/** One record as a reader sees it. */
+export interface LogRecord {
+  /** Dense number of the record in the log, from 0. */
+  readonly offset: number;
+  readonly stream: string;
+  /** Milliseconds since the epoch, from the producer's clock at append. */
+  readonly timestampMs: number;
+  readonly key: Uint8Array | null;
+  /** The bytes as they were appended. A view: it keeps the chunk it was read in alive. */
+  readonly payload: Uint8Array;
+  /** True for a last line that its input ended without a newline, so that a text can be given back byte for byte. */
+  readonly unterminated: boolean;
+}
+
+/** Records that are about to share one durable write: byte ranges in the lanes, and what is known of them. */
+export interface BatchPlan {
+  /** The data parts of the lanes; a range names one by index. */
+  readonly sources: readonly Uint8Array[];
+  /** Triples (source, from, to) of whole record frames, in log order. */
+  readonly ranges: Float64Array;
+  rangeCount: number;
+  records: number;
+  /** Sum of the ranges: frames with their headers. */
+  recordBytes: number;
+  /** Stream ids that occur, in the order of their first record. */
+  readonly streamIds: number[];
+  /** Records of each of `streamIds`. */
+  readonly streamRecords: number[];
+  /** Name of every stream id declared so far. */
+  readonly streamNames: readonly string[];
+}
+
+/** Life of a log as its callers see it. Diagram: docs/architecture.md, "Lifecycle". */
+export type LogState = 'opening' | 'open' | 'full' | 'draining' | 'closed' | 'poisoned';

@@ -1,0 +1,33 @@
+// The public interface of the package. Everything else may change without notice.
+
+import { systemClock } from './base/clock.ts';
+import type { LogOptionsInput } from './base/options.ts';
+import { Lane, type LaneHandle } from './pipeline/lane.ts';
+import { SpillwayLog } from './pipeline/open.ts';
+
+export { SpillwayError, type ErrorCode, type ErrorDetails, type Problem } from './base/errors.ts';
+export type { LogOptionsInput } from './base/options.ts';
+export type { CloseReason, IoMode, LogRecord, LogState } from './base/types.ts';
+export type { Appended, AppendedMany, AppendOptions, Lane, LaneHandle, Payload } from './pipeline/lane.ts';
+export type { LatencyStats, LogStats, SpillwayLog } from './pipeline/open.ts';
+export { read, type ReadOptions } from './pipeline/read.ts';
+
+/**
+ * Opens a log for writing; makes the directory when it is missing. One writer per directory.
+ *
+ *     const log = await open({ dir: './data', window: { maxRecords: 1000, maxBytes: '1MiB', lingerMs: 2 } })
+ *
+ * Every option: docs/options.md. Rejects with INVALID_OPTION, DIR_UNUSABLE, NOT_A_LOG, LOCKED, UNSUPPORTED_FORMAT, CORRUPT
+ * (with `details.problems`), DISK_FULL, IO_ERROR.
+ */
+export function open(options: LogOptionsInput): Promise<SpillwayLog> {
+  return SpillwayLog.open(options);
+}
+
+/**
+ * Takes over a lane, made by `log.lane()`, in the thread that calls; `append` and `appendMany` as on the log.
+ * @throws LANE_TAKEN
+ */
+export function openLane(handle: LaneHandle): Lane {
+  return new Lane(handle, systemClock);
+}

@@ -1,0 +1,298 @@
+// The bytes on disk, version 1. Everything little-endian. docs/format.md shows the same with a hex example that a test
+// decodes. A segment file is one header block, then batches back to back, each padded to a block of 4,096 bytes:
+//
+//     0        4096              4096+n×4096
+//     ├────────┼─────────────────┼──────────────────┼─ … ─┼─ zeros, or batches of an older epoch ─┤
+//     │ header │ batch           │ batch            │     │                                       │
+//
+// A batch:
+//
+//     0                                         64                    64 + tableBytes
+//     ├─────────────────────────────────────────┼─────────────────────┼──────────────────────┼─ zeros ─┤
+//     │ header, its last word the checksum      │ stream table        │ records              │         │
+//
+//     header   magic "SPLB" u32 · version u8 · codec u8 · streams u16 · batchBytes u32 · bodyBytes u32 · rawBytes u32
+//              · tableBytes u32 · records u32 · epoch u32 · baseOffset u64 · firstTimestampMs u64 · committedAtMs u64
+//              · salt u32 · crc32c u32
+//     table    per stream: id u16 · nameBytes u16 · records u32 · name; zeros up to a multiple of 8
+//     records  frames as they lay in the lane (platform/ring.ts)
+//
+// The checksum covers header and body but its own four bytes; padding is not covered. `epoch` and `salt` are those of
+// the segment header: epoch counts activations of segment files, salt is random, so neither an old batch in a recycled
+// segment nor a payload made to look like a batch can pass for a new one.
+
+import {
+  BATCH_CRC_AT,
+  BATCH_HEADER_BYTES,
+  BLOCK_BYTES,
+  MAX_STREAM_TABLE_BYTES,
+  RECORD_ALIGN_BYTES,
+  RECORD_HEADER_BYTES,
+} from '../base/limits.ts';
+import type { BatchPlan, LogRecord } from '../base/types.ts';
+
+export const FORMAT_VERSION = 1;
+export const CODEC_NONE = 0;
+
+const BATCH_MAGIC = 0x424c5053; // "SPLB"
+const SEGMENT_MAGIC = 0x534c5053; // "SPLS"
+const KNOWN_FLAGS_UNTERMINATED = 1;
+
+/** What ties a batch to the segment it was written into. */
+export interface SegmentIdentity {
+  readonly epoch: number;
+  readonly salt: number;
+}
+
+export interface SegmentHeader extends SegmentIdentity {
+  readonly baseOffset: number;
+  readonly segmentBytes: number;
+  readonly createdAtMs: number;
+}
+
+export interface BatchHeader extends SegmentIdentity {
+  readonly codec: number;
+  readonly streams: number;
+  /** On disk, padding included. */
+  readonly batchBytes: number;
+  /** Stream table and records as stored. */
+  readonly bodyBytes: number;
+  /** The same before compression. */
+  readonly rawBytes: number;
+  readonly tableBytes: number;
+  readonly records: number;
+  readonly baseOffset: number;
+  readonly firstTimestampMs: number;
+  readonly committedAtMs: number;
+}
+
+/** Why bytes are not what they should be; `newer` where only a newer version could read them. */
+export interface Invalid {
+  readonly invalid: string;
+  readonly newer?: true;
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export function setU64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value % 2 ** 32, true);
+  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+}
+
+export function getU64(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+}
+
+export function encodeSegmentHeader(block: Uint8Array, h: SegmentHeader, crc32c: (b: Uint8Array) => number): void {
+  block.fill(0, 0, BLOCK_BYTES);
+  const v = viewOf(block);
+  v.setUint32(0, SEGMENT_MAGIC, true);
+  v.setUint16(4, FORMAT_VERSION, true);
+  setU64(v, 8, h.baseOffset);
+  v.setUint32(16, h.epoch, true);
+  v.setUint32(20, h.salt, true);
+  setU64(v, 24, h.segmentBytes);
+  setU64(v, 32, h.createdAtMs);
+  v.setUint32(BATCH_CRC_AT, crc32c(block.subarray(0, BATCH_CRC_AT)), true);
+}
+
+export function decodeSegmentHeader(block: Uint8Array, crc32c: (b: Uint8Array) => number): SegmentHeader | Invalid {
+  if (block.length < BATCH_HEADER_BYTES) return { invalid: 'the file is shorter than a segment header' };
+  const v = viewOf(block);
+  if (v.getUint32(0, true) !== SEGMENT_MAGIC) return { invalid: 'this is not a segment header' };
+  const version = v.getUint16(4, true);
+  if (v.getUint32(BATCH_CRC_AT, true) !== crc32c(block.subarray(0, BATCH_CRC_AT))) {
+    return { invalid: 'the checksum of the segment header does not match' };
+  }
+  if (version !== FORMAT_VERSION) {
+    return { invalid: `format version ${version}, this program reads ${FORMAT_VERSION}`, newer: true };
+  }
+  return {
+    baseOffset: getU64(v, 8),
+    epoch: v.getUint32(16, true),
+    salt: v.getUint32(20, true),
+    segmentBytes: getU64(v, 24),
+    createdAtMs: getU64(v, 32),
+  };
+}
+
+export interface BatchStamp extends SegmentIdentity {
+  readonly baseOffset: number;
+  readonly committedAtMs: number;
+}
+
+/**
+ * Writes header (without its checksum) and stream table of a plan into `staging`.
+ * @returns bytes written: where the records go
+ */
+export function encodeBatchPrefix(staging: Uint8Array, plan: BatchPlan, stamp: BatchStamp): number {
+  const v = viewOf(staging);
+  let at = BATCH_HEADER_BYTES;
+  plan.streamIds.forEach((id, i) => {
+    const name = plan.streamNames[id];
+    v.setUint16(at, id, true);
+    v.setUint16(at + 2, name.length, true);
+    v.setUint32(at + 4, plan.streamRecords[i], true);
+    at += 8;
+    for (let c = 0; c < name.length; c++) staging[at++] = name.charCodeAt(c);
+  });
+  while (at % RECORD_ALIGN_BYTES !== 0) staging[at++] = 0;
+  const tableBytes = at - BATCH_HEADER_BYTES;
+  const bodyBytes = tableBytes + plan.recordBytes;
+  v.setUint32(0, BATCH_MAGIC, true);
+  v.setUint8(4, FORMAT_VERSION);
+  v.setUint8(5, CODEC_NONE);
+  v.setUint16(6, plan.streamIds.length, true);
+  v.setUint32(8, paddedBatchBytes(bodyBytes), true);
+  v.setUint32(12, bodyBytes, true);
+  v.setUint32(16, bodyBytes, true);
+  v.setUint32(20, tableBytes, true);
+  v.setUint32(24, plan.records, true);
+  v.setUint32(28, stamp.epoch, true);
+  setU64(v, 32, stamp.baseOffset);
+  setU64(v, 40, firstTimestampMs(plan));
+  setU64(v, 48, stamp.committedAtMs);
+  v.setUint32(56, stamp.salt, true);
+  return at;
+}
+
+function firstTimestampMs(plan: BatchPlan): number {
+  const v = viewOf(plan.sources[plan.ranges[0]]);
+  const at = plan.ranges[1];
+  return v.getUint32(at + 8, true) + v.getUint16(at + 12, true) * 2 ** 32;
+}
+
+function paddedBatchBytes(bodyBytes: number): number {
+  return Math.ceil((BATCH_HEADER_BYTES + bodyBytes) / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
+/** Bytes that the batch of a plan takes on disk. */
+export function planBatchBytes(plan: BatchPlan): number {
+  let table = 0;
+  for (const id of plan.streamIds) table += 8 + plan.streamNames[id].length;
+  return paddedBatchBytes(Math.ceil(table / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES + plan.recordBytes);
+}
+
+/**
+ * Reads a batch header; nothing of the batch but these 64 bytes is looked at, and no length is believed that does not
+ * fit the others or the `available` bytes of the file from here on. The checksum is not checked: see `checkBatch`.
+ */
+export function decodeBatchHeader(head: Uint8Array, segment: SegmentIdentity, available: number): BatchHeader | Invalid {
+  if (head.length < BATCH_HEADER_BYTES) return { invalid: 'the file ends inside a batch header' };
+  const v = viewOf(head);
+  if (v.getUint32(0, true) !== BATCH_MAGIC) return { invalid: 'no batch begins here' };
+  if (v.getUint32(28, true) !== segment.epoch || v.getUint32(56, true) !== segment.salt) {
+    return { invalid: 'the batch belongs to another life of this segment' };
+  }
+  const version = v.getUint8(4);
+  const header: BatchHeader = {
+    codec: v.getUint8(5),
+    streams: v.getUint16(6, true),
+    batchBytes: v.getUint32(8, true),
+    bodyBytes: v.getUint32(12, true),
+    rawBytes: v.getUint32(16, true),
+    tableBytes: v.getUint32(20, true),
+    records: v.getUint32(24, true),
+    epoch: segment.epoch,
+    baseOffset: getU64(v, 32),
+    firstTimestampMs: getU64(v, 40),
+    committedAtMs: getU64(v, 48),
+    salt: segment.salt,
+  };
+  const lengthsFit =
+    header.batchBytes === paddedBatchBytes(header.bodyBytes) &&
+    header.batchBytes <= available &&
+    header.tableBytes <= header.bodyBytes &&
+    header.tableBytes <= MAX_STREAM_TABLE_BYTES + RECORD_ALIGN_BYTES &&
+    header.tableBytes % RECORD_ALIGN_BYTES === 0 &&
+    header.records > 0 &&
+    header.records <= header.rawBytes / RECORD_HEADER_BYTES &&
+    header.baseOffset <= Number.MAX_SAFE_INTEGER - header.records;
+  if (version === FORMAT_VERSION && !lengthsFit) return { invalid: 'the lengths in the batch header do not fit' };
+  if (version !== FORMAT_VERSION) return { invalid: `the batch has format version ${version}`, newer: true };
+  return header;
+}
+
+/** Checks the checksum of a whole batch. @param batch its bytes from header to body end or further */
+export function checksumMatches(
+  batch: Uint8Array,
+  header: BatchHeader,
+  crc32c: (b: Uint8Array, crc?: number) => number,
+): boolean {
+  const crc = crc32c(
+    batch.subarray(BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + header.bodyBytes),
+    crc32c(batch.subarray(0, BATCH_CRC_AT)),
+  );
+  return crc === viewOf(batch).getUint32(BATCH_CRC_AT, true);
+}
+
+export interface StreamRow {
+  readonly id: number;
+  readonly name: string;
+  readonly records: number;
+}
+
+/** Reads the stream table of a checked batch. */
+export function decodeStreamTable(batch: Uint8Array, header: BatchHeader): StreamRow[] | Invalid {
+  const v = viewOf(batch);
+  const end = BATCH_HEADER_BYTES + header.tableBytes;
+  const rows: StreamRow[] = [];
+  let at = BATCH_HEADER_BYTES;
+  for (let i = 0; i < header.streams; i++) {
+    const nameBytes = at + 8 <= end ? v.getUint16(at + 2, true) : end;
+    if (at + 8 + nameBytes > end) return { invalid: 'the stream table is longer than it says' };
+    const name = Buffer.from(batch.buffer, batch.byteOffset + at + 8, nameBytes).toString('latin1');
+    rows.push({ id: v.getUint16(at, true), name, records: v.getUint32(at + 4, true) });
+    at += 8 + nameBytes;
+  }
+  return rows;
+}
+
+/** What of a batch a reader wants. */
+export interface RecordFilter {
+  readonly from: number;
+  readonly stream: string | undefined;
+}
+
+/**
+ * Reads the records of a checked batch that pass the filter. Payloads are views into `batch`.
+ * The checksum has vouched for the bytes; that frames, counts and streams agree is checked all the same.
+ */
+export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: RecordFilter): LogRecord[] | Invalid {
+  const rows = decodeStreamTable(batch, header);
+  if (!Array.isArray(rows)) return rows;
+  const names = new Map(rows.map((r) => [r.id, r.name]));
+  const v = viewOf(batch);
+  const end = BATCH_HEADER_BYTES + header.bodyBytes;
+  const records: LogRecord[] = [];
+  let at = BATCH_HEADER_BYTES + header.tableBytes;
+  for (let i = 0; i < header.records; i++) {
+    if (at + RECORD_HEADER_BYTES > end) return { invalid: `record ${i} of ${header.records} lies beyond the batch` };
+    const payloadBytes = v.getUint32(at, true);
+    const meta = v.getUint32(at + 4, true);
+    const keyBytes = v.getUint16(at + 14, true);
+    const keyAt = at + RECORD_HEADER_BYTES;
+    const payloadAt = keyAt + keyBytes;
+    const next = at + Math.ceil((RECORD_HEADER_BYTES + keyBytes + payloadBytes) / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
+    const stream = names.get(meta & 0xffff);
+    if (next > end || stream === undefined || meta >>> 24 !== 0) {
+      return { invalid: `record ${i} of ${header.records} does not fit the batch` };
+    }
+    const offset = header.baseOffset + i;
+    if (offset >= filter.from && (filter.stream === undefined || filter.stream === stream)) {
+      records.push({
+        offset,
+        stream,
+        timestampMs: v.getUint32(at + 8, true) + v.getUint16(at + 12, true) * 2 ** 32,
+        key: keyBytes === 0 ? null : batch.subarray(keyAt, payloadAt),
+        payload: batch.subarray(payloadAt, payloadAt + payloadBytes),
+        unterminated: ((meta >>> 16) & KNOWN_FLAGS_UNTERMINATED) !== 0,
+      });
+    }
+    at = next;
+  }
+  if (at !== end) return { invalid: 'the batch holds more bytes than its records' };
+  return records;
+}

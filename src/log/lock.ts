@@ -1,0 +1,110 @@
+// One writer per directory. The kernel's advisory lock decides where there is one (native io): it ends with its holder,
+// whatever killed it. The file's text names the holder for the message, and decides alone where no such lock exists
+// (mode js): there a holder is alive if a process with that id and start time is.
+
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { SpillwayError } from '../base/errors.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import { LOCK_FILE } from './names.ts';
+
+interface Holder {
+  readonly pid: number;
+  /** Start of the process in clock ticks after boot; '' where the system does not tell. Tells a reused id apart. */
+  readonly startTicks: string;
+  readonly host: string;
+  /** True where the holder also has the kernel's lock. */
+  readonly kernelLock: boolean;
+}
+
+const TEXT_BYTES = 512;
+
+function startTicks(pid: number): string {
+  try {
+    // Field 22 of proc(5) stat; the command in parentheses may hold spaces, so count from the last ')'.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function isAlive(holder: Holder): boolean {
+  if (holder.host !== hostname()) return true; // cannot be seen from here: believe it
+  try {
+    process.kill(holder.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+  }
+  return holder.startTicks === '' || holder.startTicks === startTicks(holder.pid);
+}
+
+function readHolder(io: FileIo, fd: number): Holder | undefined {
+  const text = new Uint8Array(TEXT_BYTES);
+  const n = io.read(fd, text, 0);
+  try {
+    const holder = JSON.parse(Buffer.from(text.subarray(0, n)).toString('utf8')) as Partial<Holder>;
+    return typeof holder.pid === 'number' ? { startTicks: '', host: hostname(), kernelLock: false, ...holder, pid: holder.pid } : undefined;
+  } catch {
+    return undefined; // empty, or torn by a crash while it was written: nobody holds it
+  }
+}
+
+function locked(dir: string, holder: Holder | undefined): SpillwayError {
+  const who =
+    holder === undefined
+      ? 'another process'
+      : holder.pid === process.pid && holder.host === hostname()
+        ? `this process (pid ${holder.pid})`
+        : `process ${holder.pid} on ${holder.host}`;
+  return new SpillwayError('LOCKED', `${dir} is open for writing by ${who}; a log has one writer at a time`, { subject: dir });
+}
+
+export class DirectoryLock {
+  readonly #io: FileIo;
+  readonly #fd: number;
+
+  private constructor(io: FileIo, fd: number) {
+    this.#io = io;
+    this.#fd = fd;
+  }
+
+  /** @throws LOCKED naming the holder */
+  static take(io: FileIo, dir: string): DirectoryLock {
+    const path = join(dir, LOCK_FILE);
+    const fd = openOrCreate(io, path);
+    const kernelLock = io.lock(fd);
+    const holder = readHolder(io, fd);
+    // With the kernel's lock in hand a holder that also used it is dead; one that could not must be asked for.
+    const free = kernelLock ?? true;
+    if (!free || (holder !== undefined && !(kernelLock === true && holder.kernelLock) && isAlive(holder))) {
+      io.close(fd);
+      throw locked(dir, holder);
+    }
+    const me: Holder = {
+      pid: process.pid,
+      startTicks: startTicks(process.pid),
+      host: hostname(),
+      kernelLock: kernelLock === true,
+    };
+    io.write(fd, Buffer.from(JSON.stringify(me).padEnd(TEXT_BYTES)), 0);
+    return new DirectoryLock(io, fd);
+  }
+
+  /** The file stays: removing it would let a third process lock a name that is gone while a second waits for it. */
+  release(): void {
+    this.#io.write(this.#fd, Buffer.from(' '.repeat(TEXT_BYTES)), 0);
+    this.#io.close(this.#fd);
+  }
+}
+
+function openOrCreate(io: FileIo, path: string): number {
+  if (io.exists(path)) return io.open(path, 'write', false);
+  try {
+    return io.open(path, 'create', false);
+  } catch (error) {
+    if (error instanceof SpillwayError && error.details.errno === 'EEXIST') return io.open(path, 'write', false);
+    throw error;
+  }
+}

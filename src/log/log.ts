@@ -1,0 +1,409 @@
+// The log: ordered, durable, in segment files. Promises:
+//  - a batch is written by ONE durable write, aligned to 4,096 bytes, and never touched again;
+//  - at most two writes are under way, the second queued behind the first, and none after one that failed;
+//  - offsets are dense from 0; `durableOffset` moves only when a durable write has returned success;
+//  - memory: two staging buffers of the largest batch, and the index of the active segment.
+// One thread. Blocking. Knows nothing of lanes, windows or promises.
+//
+// Roll, step by step:
+//  1. all writes under way have returned: the active segment is durable to its end.
+//  2. its index is written to a temporary file, synced, renamed, the directory synced. Now it is sealed.
+//     Crash before: the segment is read again at the next open, and sealed then. After: not read again.
+//  3. the spare gets its header (new epoch, new salt) and becomes the next segment (log/spare.ts).
+//     Crash before: the next open makes a new active segment. After: it is there, empty.
+//  4. the checkpoint is written; then retention may free old segments, never before.
+//
+// Truncation: 1. the new start goes to the checkpoint, durably. 2. segments wholly below it are freed: index removed, file
+// made the spare or removed, directory synced. Crash between: the next open frees them.
+
+import { join } from 'node:path';
+import type { Clock, Random32 } from '../base/clock.ts';
+import { SpillwayError, reasonOf } from '../base/errors.ts';
+import { BLOCK_BYTES } from '../base/limits.ts';
+import { maxBatchBytes, type LogOptions } from '../base/options.ts';
+import type { BatchPlan } from '../base/types.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import { CheckpointFile } from './checkpoint.ts';
+import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes, type SegmentHeader } from './format.ts';
+import { indexName, segmentName } from './names.ts';
+import { recover, type FoundSegment, type Recovered } from './recovery.ts';
+import { SegmentIndex } from './segment-index.ts';
+import { Spare } from './spare.ts';
+
+export interface LogDependencies {
+  readonly io: FileIo;
+  readonly clock: Clock;
+  readonly random32: Random32;
+}
+
+export type StorageOptions = Pick<
+  LogOptions,
+  'dir' | 'segmentBytes' | 'window' | 'maxRecordBytes' | 'retentionBytes' | 'retentionMs'
+>;
+
+interface Sealed {
+  readonly baseOffset: number;
+  readonly nextOffset: number;
+  readonly fileBytes: number;
+  readonly lastCommitMs: number;
+}
+
+interface Active {
+  readonly fd: number;
+  readonly header: SegmentHeader;
+  readonly index: SegmentIndex;
+}
+
+/** A batch whose write is under way. */
+interface UnderWay {
+  readonly endOffset: number;
+  readonly startedMs: number;
+}
+
+export class Log {
+  readonly recovered: Recovered;
+  readonly #dir: string;
+  readonly #io: FileIo;
+  readonly #clock: Clock;
+  readonly #random32: Random32;
+  readonly #options: StorageOptions;
+  readonly #checkpoint: CheckpointFile;
+  readonly #spare: Spare;
+  readonly #staging: readonly [Uint8Array, Uint8Array];
+  readonly #sealed: Sealed[] = [];
+  readonly #underWay: UnderWay[] = [];
+  #active: Active | undefined;
+  #epoch: number;
+  #batches = 0;
+  #startOffset: number;
+  #appendedOffset: number;
+  #durableOffset: number;
+  #poison: SpillwayError | undefined;
+  /** True between steps 2 and 3 of a roll that a full disk interrupted: nothing may go into a sealed segment. */
+  #activeIsSealed = false;
+  /** Called with the µs of each durable write. */
+  onWrite: (us: number) => void = () => undefined;
+  batchBytesWritten = 0;
+  rolls = 0;
+  checkpoints = 0;
+
+  /**
+   * Opens for writing: recovers, cuts a torn tail, seals what a crash left unsealed. The caller holds the lock.
+   * @throws CORRUPT with every problem found; DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR
+   */
+  static open(deps: LogDependencies, options: StorageOptions): Log {
+    const recovered = recover(deps.io, options.dir);
+    if (recovered.problems.length > 0) {
+      const [p] = recovered.problems;
+      const range = `offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}`;
+      const more = recovered.problems.length > 1 ? `; and ${recovered.problems.length - 1} more, see spillway verify` : '';
+      throw new SpillwayError(
+        'CORRUPT',
+        `${join(options.dir, p.file)} at byte ${p.position}, ${range}: ${p.message}${more}`,
+        { subject: join(options.dir, p.file), problems: recovered.problems },
+      );
+    }
+    return new Log(deps, options, recovered);
+  }
+
+  private constructor(deps: LogDependencies, options: StorageOptions, recovered: Recovered) {
+    this.recovered = recovered;
+    this.#dir = options.dir;
+    this.#io = deps.io;
+    this.#clock = deps.clock;
+    this.#random32 = deps.random32;
+    this.#options = options;
+    const bytes = maxBatchBytes(options);
+    this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];
+    this.#startOffset = recovered.startOffset;
+    this.#appendedOffset = recovered.endOffset;
+    this.#durableOffset = recovered.endOffset;
+    this.#spare = new Spare(deps.io, options.dir, options.segmentBytes);
+
+    for (const name of recovered.listing.temporary) this.#io.unlink(join(this.#dir, name));
+    if (recovered.listing.hasSpare) this.#spare.adopt();
+    const { checkpoint } = recovered;
+    this.#checkpoint =
+      checkpoint === undefined
+        ? CheckpointFile.create(this.#io, this.#dir)
+        : CheckpointFile.open(this.#io, this.#dir, checkpoint);
+    this.#epoch = Math.max(checkpoint?.epoch ?? 0, ...recovered.segments.map((s) => s.index.epoch));
+
+    for (const baseOffset of recovered.obsolete) this.#free(baseOffset, 0);
+    recovered.segments.forEach((s, i) => this.#adopt(s, i === recovered.segments.length - 1));
+    if (this.#active === undefined) this.#activate();
+    this.checkpoint();
+  }
+
+  /** Offset after the last record handed to the disk. */
+  get appendedOffset(): number {
+    return this.#appendedOffset;
+  }
+
+  /** Offset after the last record on stable storage. */
+  get durableOffset(): number {
+    return this.#durableOffset;
+  }
+
+  /** First offset that can be read. */
+  get startOffset(): number {
+    return this.#startOffset;
+  }
+
+  get segments(): number {
+    return this.#sealed.length + 1;
+  }
+
+  get fillBytes(): number {
+    return this.#spare.fillBytes;
+  }
+
+  /** Writes under way. */
+  get outstanding(): number {
+    return this.#underWay.length;
+  }
+
+  /** Why nothing can be written any more, once a durable write has failed. */
+  get poison(): SpillwayError | undefined {
+    return this.#poison;
+  }
+
+  /** False when the batch needs a `roll` first. */
+  hasRoomFor(plan: BatchPlan): boolean {
+    const { index, header } = this.#usable();
+    if (this.#activeIsSealed) return false;
+    return index.endPosition + planBatchBytes(plan) <= header.segmentBytes;
+  }
+
+  /**
+   * Encodes the batch and starts its durable write. When `overlap`, the write may still be under way on return, so that
+   * the next batch is encoded meanwhile; else it has returned. The plan's bytes are copied in any case.
+   * @throws POISONED when this write or an earlier one failed
+   */
+  append(plan: BatchPlan, overlap: boolean): void {
+    const { fd, header, index } = this.#usable();
+    const staging = this.#staging[this.#batches & 1];
+    const committedAtMs = this.#clock.wallMs();
+    const baseOffset = this.#appendedOffset;
+    const prefixBytes = encodeBatchPrefix(staging, plan, { epoch: header.epoch, salt: header.salt, baseOffset, committedAtMs });
+    const batchBytes = this.#io.bytes.seal(staging, prefixBytes, plan.sources, plan.ranges, plan.rangeCount);
+    const position = index.endPosition;
+    index.add({ baseOffset, records: plan.records, batchBytes, committedAtMs }, namedRows(plan));
+    this.#batches++;
+    this.#appendedOffset += plan.records;
+    this.batchBytesWritten += batchBytes;
+    const underWay = { endOffset: this.#appendedOffset, startedMs: this.#clock.monotonicMs() };
+    if (overlap || this.#underWay.length > 0) {
+      this.#orPoison(() => this.#io.submit(fd, staging.subarray(0, batchBytes), position));
+      this.#underWay.push(underWay);
+      // One stays under way: the next batch is encoded while the disk works on it.
+      while (this.#underWay.length > (overlap ? 1 : 0)) this.settle();
+    } else {
+      this.#orPoison(() => this.#io.durableWrite(fd, staging.subarray(0, batchBytes), position));
+      this.#wrote(underWay);
+    }
+    this.#prepareSpare(index.endPosition);
+  }
+
+  /** Waits for the oldest write under way; `durableOffset` then covers it. @throws POISONED */
+  settle(): void {
+    if (this.#underWay.length === 0) return;
+    this.#orPoison(() => this.#io.settle());
+    this.#wrote(this.#underWay.shift()!);
+  }
+
+  settleAll(): void {
+    while (this.#underWay.length > 0) this.settle();
+  }
+
+  /**
+   * Seals the active segment and goes on in a new one. May be called again after an error for a full disk.
+   * @throws IO_ERROR with details.errno ENOSPC or EDQUOT for a full disk; POISONED
+   */
+  roll(): void {
+    const { fd, index } = this.#usable();
+    this.settleAll();
+    if (index.batches === 0) {
+      // Left by a run with smaller segments: too small for this batch, and empty.
+      this.#io.close(fd);
+      this.#active = undefined;
+      this.#free(index.baseOffset, 0);
+      this.#activate();
+    } else {
+      this.#seal(index);
+      this.#activeIsSealed = true;
+      this.#activate();
+      this.#activeIsSealed = false;
+      this.#sealed.push({
+        baseOffset: index.baseOffset,
+        nextOffset: index.nextOffset,
+        fileBytes: this.#options.segmentBytes,
+        lastCommitMs: index.lastCommitMs,
+      });
+      this.#io.close(fd);
+      this.rolls++;
+      this.checkpoint();
+    }
+    this.retain();
+  }
+
+  /**
+   * Removes everything below `offset` for readers, and the segments that lie wholly below it from the disk.
+   * @throws OFFSET_OUT_OF_RANGE beyond the durable end
+   */
+  truncateBefore(offset: number): void {
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset > this.#durableOffset) {
+      throw new SpillwayError('OFFSET_OUT_OF_RANGE', `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`, {
+        subject: String(offset),
+      });
+    }
+    if (offset <= this.#startOffset) return;
+    this.#startOffset = offset;
+    this.checkpoint();
+    this.#freeObsolete();
+  }
+
+  /** Applies retentionBytes and retentionMs. */
+  retain(): void {
+    const { retentionBytes, retentionMs, segmentBytes } = this.#options;
+    let total = segmentBytes;
+    for (const s of this.#sealed) total += s.fileBytes;
+    let start = this.#startOffset;
+    for (const s of this.#sealed) {
+      const tooMuch = retentionBytes > 0 && total > retentionBytes;
+      const tooOld = retentionMs > 0 && this.#clock.wallMs() - s.lastCommitMs > retentionMs;
+      if (!tooMuch && !tooOld) break;
+      total -= s.fileBytes;
+      start = s.nextOffset;
+    }
+    this.truncateBefore(start);
+  }
+
+  /** True when the durable end has moved since it was last written down. */
+  get checkpointIsBehind(): boolean {
+    return this.#checkpoint.last.durableOffset !== this.#durableOffset;
+  }
+
+  /** Writes the durable end and the start down, durably. */
+  checkpoint(): void {
+    this.#orPoison(() => this.#checkpoint.write(this.#durableOffset, this.#startOffset, this.#epoch));
+    this.checkpoints++;
+  }
+
+  /** Finishes what is under way and closes. A poisoned log closes too, without another sync. */
+  close(): void {
+    try {
+      if (this.#poison === undefined) {
+        this.settleAll();
+        this.checkpoint();
+      }
+    } finally {
+      this.#spare.close();
+      this.#checkpoint.close();
+      if (this.#active !== undefined) this.#io.close(this.#active.fd);
+      this.#active = undefined;
+    }
+  }
+
+  #usable(): Active {
+    if (this.#poison !== undefined) throw this.#poison;
+    if (this.#active === undefined) throw new SpillwayError('CLOSED', 'the log is closed');
+    return this.#active;
+  }
+
+  #wrote(write: UnderWay): void {
+    this.#durableOffset = write.endOffset;
+    this.onWrite((this.#clock.monotonicMs() - write.startedMs) * 1000);
+  }
+
+  /** A durable write that fails is final: what is on the disk is unknown from here on, and no sync can tell. */
+  #orPoison(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#poison = new SpillwayError('POISONED', `a durable write failed, reopen the log: ${reasonOf(error)}`, {
+        subject: this.#dir,
+        cause: error,
+      });
+      throw this.#poison;
+    }
+  }
+
+  /** The spare is a convenience until the roll needs it: a full disk shows there, not here. */
+  #prepareSpare(position: number): void {
+    try {
+      this.#spare.keepUpWith(position);
+    } catch (error) {
+      if (!(error instanceof SpillwayError)) throw error;
+    }
+  }
+
+  #adopt(found: FoundSegment, isLast: boolean): void {
+    const { baseOffset, index, fileBytes } = found;
+    if (isLast && !found.sealed) {
+      const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', true);
+      // What was read may never have been forced to the device by the writer that died.
+      this.#io.sync(fd);
+      const header = { epoch: index.epoch, salt: found.salt, baseOffset, segmentBytes: fileBytes, createdAtMs: found.createdAtMs };
+      this.#active = { fd, header, index };
+      return;
+    }
+    if (!found.sealed) {
+      const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', false);
+      this.#io.sync(fd);
+      this.#io.close(fd);
+      this.#seal(index);
+    }
+    this.#sealed.push({ baseOffset, nextOffset: index.nextOffset, fileBytes, lastCommitMs: index.lastCommitMs });
+  }
+
+  #seal(index: SegmentIndex): void {
+    const path = join(this.#dir, indexName(index.baseOffset));
+    const temporary = `${path}.tmp`;
+    if (this.#io.exists(temporary)) this.#io.unlink(temporary);
+    const fd = this.#io.open(temporary, 'create', false);
+    try {
+      this.#io.write(fd, index.encode(this.#io), 0);
+      this.#io.sync(fd);
+    } finally {
+      this.#io.close(fd);
+    }
+    this.#io.rename(temporary, path);
+  }
+
+  #activate(): void {
+    const header: SegmentHeader = {
+      baseOffset: this.#appendedOffset,
+      epoch: this.#epoch + 1,
+      salt: this.#random32(),
+      segmentBytes: this.#options.segmentBytes,
+      createdAtMs: this.#clock.wallMs(),
+    };
+    const block = this.#io.alignedBuffer(BLOCK_BYTES);
+    encodeSegmentHeader(block, header, this.#io.bytes.crc32c);
+    const fd = this.#spare.take(block, join(this.#dir, segmentName(header.baseOffset)));
+    this.#epoch = header.epoch;
+    this.#active = { fd, header, index: new SegmentIndex(header.baseOffset, header.epoch) };
+  }
+
+  #freeObsolete(): void {
+    let freed = 0;
+    while (freed < this.#sealed.length && this.#sealed[freed].nextOffset <= this.#startOffset) {
+      this.#free(this.#sealed[freed].baseOffset, this.#sealed[freed].fileBytes);
+      freed++;
+    }
+    this.#sealed.splice(0, freed);
+  }
+
+  #free(baseOffset: number, fileBytes: number): void {
+    const indexPath = join(this.#dir, indexName(baseOffset));
+    const path = join(this.#dir, segmentName(baseOffset));
+    if (this.#io.exists(indexPath)) this.#io.unlink(indexPath);
+    if (!this.#spare.offer(path, fileBytes)) this.#io.unlink(path);
+    this.#io.syncDir(this.#dir);
+  }
+}
+
+function namedRows(plan: BatchPlan): { name: string; records: number }[] {
+  return plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
+}

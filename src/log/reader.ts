@@ -1,0 +1,272 @@
+// Reading the log, while it is written or not, in the writer's process or in another.
+//
+// A record is handed out only once it is durable. In the writer's process the durable offset says so. Elsewhere nothing
+// does for the newest batch (an older one is durable because the next was begun): there the reader syncs the segment
+// itself before it hands that batch out. It costs a sync per look at the end, and never shows what a power cut could
+// take back.
+//
+// What is read: from sealed segments only the batches that hold the stream, from the offset on, by their index; from the
+// segment being written everything behind the position already read.
+
+import { SpillwayError } from '../base/errors.ts';
+import { BLOCK_BYTES } from '../base/limits.ts';
+import type { LogRecord } from '../base/types.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import { readCheckpoint } from './checkpoint.ts';
+import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
+import { segmentName } from './names.ts';
+import { listDirectory, readIndex } from './recovery.ts';
+import { SegmentFile, type Batch } from './segment-file.ts';
+import type { SegmentIndex } from './segment-index.ts';
+
+export interface ReaderOptions {
+  /** Only this stream; all when undefined. */
+  readonly stream: string | undefined;
+  /** First offset wanted; the oldest there is when undefined. */
+  readonly from: number | undefined;
+  /** Offset up to which the log is known to be durable, when the writer is in this process; else undefined. */
+  readonly durableOffset?: () => number;
+}
+
+interface Place {
+  readonly file: SegmentFile;
+  /** Of a sealed segment. */
+  readonly index: SegmentIndex | undefined;
+  /** Numbers of the batches still to read, where the index and a stream tell; next first. */
+  batches: number[] | undefined;
+  position: number;
+  /** Offset of the batch at `position`. */
+  offset: number;
+  /** Highest offset that a sync of this reader covers. */
+  syncedOffset: number;
+}
+
+export class LogReader {
+  readonly #io: FileIo;
+  readonly #dir: string;
+  readonly #stream: string | undefined;
+  readonly #durableOffset: (() => number) | undefined;
+  readonly #wantedFrom: number | undefined;
+  /** Offset of the next record to hand out, or where one would be. */
+  #next: number;
+  #place: Place | undefined;
+
+  /** @throws DIR_UNUSABLE, NOT_A_LOG, OFFSET_OUT_OF_RANGE, CORRUPT, UNSUPPORTED_FORMAT */
+  constructor(io: FileIo, dir: string, options: ReaderOptions) {
+    this.#io = io;
+    this.#dir = dir;
+    this.#stream = options.stream;
+    this.#durableOffset = options.durableOffset;
+    this.#wantedFrom = options.from;
+    const start = this.#startOffset();
+    this.#next = options.from ?? start;
+    if (this.#next < start) {
+      throw new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${this.#next} was removed: the log starts at ${start}`, {
+        subject: String(this.#next),
+      });
+    }
+  }
+
+  /** Where the next record would stand. */
+  get nextOffset(): number {
+    return this.#next;
+  }
+
+  /**
+   * Records of the next batch that has some for this reader; undefined at the end of what is durable now (call again
+   * later to follow). Blocks for the reading of one batch.
+   * @throws CORRUPT, OFFSET_OUT_OF_RANGE when truncation overtook the reader, IO_ERROR
+   */
+  nextBatch(): LogRecord[] | undefined {
+    for (;;) {
+      const place = (this.#place ??= this.#locate());
+      if (place === undefined) return undefined;
+      const batch = this.#read(place);
+      if (batch === 'moved') continue;
+      if (batch === undefined) return undefined;
+      const records = this.#records(place, batch);
+      this.#advance(place, batch);
+      if (records.length > 0) return records;
+    }
+  }
+
+  close(): void {
+    this.#place?.file.close();
+    this.#place = undefined;
+  }
+
+  #startOffset(): number {
+    const listing = listDirectory(this.#io, this.#dir);
+    if (!listing.hasCheckpoint) return listing.segments[0] ?? 0;
+    const checkpoint = readCheckpoint(this.#io, this.#dir);
+    if (!('invalid' in checkpoint)) return checkpoint.startOffset;
+    throw new SpillwayError(
+      checkpoint.newer === true ? 'UNSUPPORTED_FORMAT' : 'CORRUPT',
+      `${this.#dir}/checkpoint: ${checkpoint.invalid}`,
+    );
+  }
+
+  /** Opens the segment that holds `#next`. Undefined where the directory has none yet. */
+  #locate(): Place | undefined {
+    const listing = listDirectory(this.#io, this.#dir);
+    const base = listing.segments.findLast((s) => s <= this.#next);
+    if (base === undefined) {
+      if (listing.segments.length === 0) return undefined;
+      throw this.#overtaken(listing.segments[0]);
+    }
+    const file = this.#open(base);
+    if (file === undefined) return undefined;
+    const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
+    const place: Place = { file, index, batches: undefined, position: BLOCK_BYTES, offset: base, syncedOffset: -1 };
+    if (index !== undefined) this.#seek(place, index);
+    return place;
+  }
+
+  #open(base: number): SegmentFile | undefined {
+    let file;
+    try {
+      file = SegmentFile.open(this.#io, this.#dir, base);
+    } catch (error) {
+      // Recycled between listing and opening: look again.
+      if (error instanceof SpillwayError && error.details.errno === 'ENOENT') return undefined;
+      throw error;
+    }
+    if (!('invalid' in file)) return file;
+    if (file.newer === true) throw new SpillwayError('UNSUPPORTED_FORMAT', `${segmentName(base)}: ${file.invalid}`);
+    // Being recycled under our eyes, or damaged: the listing tells.
+    if (!listDirectory(this.#io, this.#dir).segments.includes(base)) return undefined;
+    throw this.#corrupt(segmentName(base), 0, base, file.invalid);
+  }
+
+  #indexOf(file: SegmentFile): SegmentIndex | undefined {
+    try {
+      const index = readIndex(this.#io, this.#dir, file.baseOffset);
+      // A damaged index costs speed only: the segment itself is read.
+      return 'invalid' in index || index.epoch !== file.header.epoch ? undefined : index;
+    } catch (error) {
+      if (error instanceof SpillwayError && error.details.errno === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  #seek(place: Place, index: SegmentIndex): void {
+    const first = index.batchAt(this.#next);
+    if (this.#stream !== undefined) {
+      place.batches = (index.streams.get(this.#stream)?.batches ?? []).filter((b) => b >= first);
+      this.#jump(place, index);
+    } else if (first < index.batches) {
+      place.position = index.positions[first];
+      place.offset = index.offsets[first];
+    } else {
+      place.position = index.endPosition;
+      place.offset = index.nextOffset;
+    }
+  }
+
+  /** To the next batch that holds the stream, or to the end of the segment. */
+  #jump(place: Place, index: SegmentIndex): void {
+    const number = place.batches?.shift();
+    if (number === undefined) {
+      place.position = index.endPosition;
+      place.offset = index.nextOffset;
+      return;
+    }
+    place.position = index.positions[number];
+    place.offset = index.offsets[number];
+    place.file.readExactly((index.positions[number + 1] ?? index.endPosition) - place.position);
+  }
+
+  /** The batch at the place; undefined at the durable end; 'moved' when the next segment has to be looked at. */
+  #read(place: Place): Batch | 'moved' | undefined {
+    const limit = this.#durableOffset?.() ?? Infinity;
+    if (place.offset >= limit) return undefined;
+    if (place.index !== undefined && place.position >= place.index.endPosition) return this.#move(place, place.index.nextOffset);
+    // A successor's existence is asked for BEFORE the batch is looked for: else one written in between were missed.
+    const successor = place.index === undefined && place.offset > place.file.baseOffset && this.#hasSegment(place.offset);
+    const batch = place.file.batchAt(place.position, place.offset);
+    if (!('invalid' in batch)) {
+      if (limit === Infinity && place.index === undefined) this.#syncBefore(place, batch);
+      return batch;
+    }
+    if (batch.newer === true) throw new SpillwayError('UNSUPPORTED_FORMAT', `${place.file.name}: ${batch.invalid}`);
+    if (successor) return this.#move(place, place.offset);
+    const { segments } = listDirectory(this.#io, this.#dir);
+    if (!segments.includes(place.file.baseOffset)) {
+      // Truncated and recycled while it was read. If what is wanted next is gone too, `#locate` says so.
+      this.#leave(place);
+      return 'moved';
+    }
+    const known = place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset);
+    if (known && !this.#hasSegment(place.offset)) {
+      throw this.#corrupt(place.file.name, place.position, place.offset, batch.invalid);
+    }
+    return undefined;
+  }
+
+  #syncBefore(place: Place, batch: Batch): void {
+    const end = batch.header.baseOffset + batch.header.records;
+    if (end <= place.syncedOffset) return;
+    // Whatever the file holds by now is durable after this: look how far that is, so that one sync serves all of it.
+    let position = place.position;
+    let offset = place.offset;
+    for (let b: ReturnType<SegmentFile['batchAt']> = batch; !('invalid' in b); b = place.file.batchAt(position, offset)) {
+      position += b.header.batchBytes;
+      offset += b.header.records;
+      if (position - place.position >= 4 * 1024 * 1024) break;
+    }
+    place.file.sync();
+    place.syncedOffset = offset;
+  }
+
+  #records(place: Place, batch: Batch): LogRecord[] {
+    const filter: RecordFilter = { from: this.#next, stream: this.#stream };
+    if (this.#stream !== undefined) {
+      const rows = decodeStreamTable(batch.bytes, batch.header);
+      if (Array.isArray(rows) && !rows.some((r) => r.name === this.#stream)) return [];
+    }
+    const records = decodeRecords(batch.bytes, batch.header, filter);
+    if (Array.isArray(records)) return records;
+    throw this.#corrupt(place.file.name, place.position, place.offset, records.invalid);
+  }
+
+  #advance(place: Place, batch: Batch): void {
+    this.#next = Math.max(this.#next, batch.header.baseOffset + batch.header.records);
+    if (place.batches !== undefined && place.index !== undefined) {
+      this.#jump(place, place.index);
+      return;
+    }
+    place.position += batch.header.batchBytes;
+    place.offset += batch.header.records;
+  }
+
+  #move(place: Place, nextOffset: number): 'moved' | undefined {
+    this.#next = Math.max(this.#next, nextOffset);
+    if (!this.#hasSegment(nextOffset)) return undefined;
+    this.#leave(place);
+    return 'moved';
+  }
+
+  #leave(place: Place): void {
+    place.file.close();
+    this.#place = undefined;
+  }
+
+  #hasSegment(baseOffset: number): boolean {
+    return this.#io.exists(`${this.#dir}/${segmentName(baseOffset)}`);
+  }
+
+  #overtaken(start: number): SpillwayError {
+    const asked = this.#wantedFrom === undefined ? '' : ` (reading began at ${this.#wantedFrom})`;
+    return new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${this.#next} was removed while it was to be read${asked}: the log starts at ${start}`, {
+      subject: String(this.#next),
+    });
+  }
+
+  #corrupt(file: string, position: number, offset: number, message: string): SpillwayError {
+    const problem = { file, position, firstOffset: offset, lastOffset: null, message };
+    return new SpillwayError('CORRUPT', `${this.#dir}/${file} at byte ${position}, from offset ${offset}: ${message}`, {
+      subject: file,
+      problems: [problem],
+    });
+  }
+}

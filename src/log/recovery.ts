@@ -1,0 +1,189 @@
+// What a directory holds, found out without changing a byte: sealed segments by their indexes, the unsealed end by
+// reading it. `Log.open` acts on the result; `verify` and `inspect` print it.
+
+import { join } from 'node:path';
+import { SpillwayError, type Problem } from '../base/errors.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import { readCheckpoint, type Checkpoint } from './checkpoint.ts';
+import type { Invalid } from './format.ts';
+import { CHECKPOINT_FILE, indexName, segmentName, sortNames, type DirectoryListing } from './names.ts';
+import { scanSegment } from './scan.ts';
+import { SegmentFile } from './segment-file.ts';
+import { SegmentIndex } from './segment-index.ts';
+
+export interface FoundSegment {
+  readonly baseOffset: number;
+  readonly index: SegmentIndex;
+  readonly fileBytes: number;
+  readonly salt: number;
+  readonly createdAtMs: number;
+  /** False for the one being written, and where an index was missing or damaged and had to be made again. */
+  readonly sealed: boolean;
+}
+
+export interface Recovered {
+  readonly listing: DirectoryListing;
+  /** undefined for a directory without a log. */
+  readonly checkpoint: Checkpoint | undefined;
+  /** Segments that hold offsets at or above the start, ascending. */
+  readonly segments: FoundSegment[];
+  /** Base offsets of segments wholly below the start: left over from a truncation that a crash interrupted. */
+  readonly obsolete: number[];
+  readonly startOffset: number;
+  /** Offset after the last record. */
+  readonly endOffset: number;
+  readonly tornBytes: number;
+  readonly problems: Problem[];
+}
+
+/**
+ * Reads a directory. Damage is returned in `problems`, not thrown.
+ * @throws DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR
+ */
+export function recover(io: FileIo, dir: string): Recovered {
+  const listing = listDirectory(io, dir);
+  const problems: Problem[] = [];
+  const checkpoint = findCheckpoint(io, dir, listing, problems);
+  const startOffset = checkpoint?.startOffset ?? 0;
+  const durableOffset = checkpoint?.durableOffset ?? 0;
+  const segments: FoundSegment[] = [];
+  const obsolete: number[] = [];
+  let tornBytes = 0;
+
+  listing.segments.forEach((baseOffset, i) => {
+    const next = listing.segments[i + 1];
+    if (next !== undefined && next <= startOffset) {
+      obsolete.push(baseOffset);
+      return;
+    }
+    // A successor was activated only after this one was durable to its end.
+    const found = openSegment(io, dir, baseOffset, listing, Math.max(durableOffset, next ?? 0), problems);
+    if (found === undefined) return;
+    tornBytes += found.tornBytes;
+    const end = found.segment.index.nextOffset;
+    if (next !== undefined && end !== next && !problems.some((p) => p.file === segmentName(baseOffset))) {
+      problems.push(gap(segmentName(baseOffset), found.segment.index.endPosition, end, next));
+    }
+    segments.push(found.segment);
+  });
+
+  const first = segments[0];
+  if (first !== undefined && first.baseOffset > startOffset && obsolete.length === 0) {
+    problems.push(gap(segmentName(first.baseOffset), 0, startOffset, first.baseOffset));
+  }
+  const endOffset = segments.at(-1)?.index.nextOffset ?? startOffset;
+  if (problems.length === 0 && durableOffset > endOffset) {
+    problems.push({
+      file: CHECKPOINT_FILE,
+      position: 0,
+      firstOffset: endOffset,
+      lastOffset: durableOffset - 1,
+      message: `the log was durable up to offset ${durableOffset}, its segments end at ${endOffset}`,
+    });
+  }
+  return { listing, checkpoint, segments, obsolete, startOffset, endOffset, tornBytes, problems };
+}
+
+/** @throws DIR_UNUSABLE, NOT_A_LOG */
+export function listDirectory(io: FileIo, dir: string): DirectoryListing {
+  let names: string[] | undefined;
+  try {
+    names = io.list(dir);
+  } catch (error) {
+    throw new SpillwayError('DIR_UNUSABLE', `cannot read the directory: ${(error as Error).message}`, { subject: dir });
+  }
+  if (names === undefined) throw new SpillwayError('DIR_UNUSABLE', `${dir}: no such directory`, { subject: dir });
+  const listing = sortNames(names);
+  const isLog = listing.hasCheckpoint || listing.segments.length > 0;
+  if (!isLog && listing.foreign.length > 0) {
+    throw new SpillwayError(
+      'NOT_A_LOG',
+      `${dir} holds no log but other files (${listing.foreign.slice(0, 3).join(', ')}): choose an empty or new directory`,
+      { subject: dir },
+    );
+  }
+  return listing;
+}
+
+function findCheckpoint(io: FileIo, dir: string, listing: DirectoryListing, problems: Problem[]): Checkpoint | undefined {
+  if (!listing.hasCheckpoint) {
+    if (listing.segments.length > 0) problems.push(checkpointProblem('the file is missing'));
+    return undefined;
+  }
+  const checkpoint = readCheckpoint(io, dir);
+  if (!('invalid' in checkpoint)) return checkpoint;
+  refuseNewer(checkpoint, join(dir, CHECKPOINT_FILE));
+  problems.push(checkpointProblem(`both copies are damaged: ${checkpoint.invalid}`));
+  return undefined;
+}
+
+function checkpointProblem(message: string): Problem {
+  return { file: CHECKPOINT_FILE, position: 0, firstOffset: 0, lastOffset: null, message };
+}
+
+function refuseNewer(invalid: Invalid, path: string): void {
+  if (invalid.newer !== true) return;
+  throw new SpillwayError('UNSUPPORTED_FORMAT', `${path}: ${invalid.invalid}`, { subject: path });
+}
+
+function gap(file: string, position: number, from: number, to: number): Problem {
+  const message = to > from ? `offsets ${from} to ${to - 1} are missing` : `offset ${to} stands twice`;
+  return { file, position, firstOffset: Math.min(from, to), lastOffset: Math.max(from, to) - 1, message };
+}
+
+function openSegment(
+  io: FileIo,
+  dir: string,
+  baseOffset: number,
+  listing: DirectoryListing,
+  durableOffset: number,
+  problems: Problem[],
+): { segment: FoundSegment; tornBytes: number } | undefined {
+  const file = SegmentFile.open(io, dir, baseOffset);
+  if ('invalid' in file) {
+    refuseNewer(file, join(dir, segmentName(baseOffset)));
+    const next = listing.segments.find((s) => s > baseOffset);
+    const lastOffset = next !== undefined ? next - 1 : durableOffset > baseOffset ? durableOffset - 1 : null;
+    problems.push({ file: segmentName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset, message: file.invalid });
+    return undefined;
+  }
+  const { header, fileBytes } = file;
+  const describe = (index: SegmentIndex, sealed: boolean): FoundSegment => ({
+    baseOffset,
+    index,
+    fileBytes,
+    salt: header.salt,
+    createdAtMs: header.createdAtMs,
+    sealed,
+  });
+  try {
+    const sealedIndex = listing.indexes.has(baseOffset) ? readIndex(io, dir, baseOffset) : undefined;
+    if (sealedIndex !== undefined && !('invalid' in sealedIndex) && indexFits(sealedIndex, file)) {
+      return { segment: describe(sealedIndex, true), tornBytes: 0 };
+    }
+    const scan = scanSegment(file, durableOffset);
+    if (scan.newer) refuseNewer({ invalid: scan.problem?.message ?? '', newer: true }, join(dir, file.name));
+    if (scan.problem !== undefined) problems.push(scan.problem);
+    return { segment: describe(scan.index, false), tornBytes: scan.tornBytes };
+  } finally {
+    file.close();
+  }
+}
+
+export function readIndex(io: FileIo, dir: string, baseOffset: number): SegmentIndex | Invalid {
+  const fd = io.open(join(dir, indexName(baseOffset)), 'read', false);
+  try {
+    // An index is smaller than its segment: 8 bytes per 4 KiB batch, and less per stream of a batch than its records.
+    const bytes = new Uint8Array(Math.min(io.size(fd), 2 ** 30));
+    io.read(fd, bytes, 0);
+    return SegmentIndex.decode(io, bytes);
+  } finally {
+    io.close(fd);
+  }
+}
+
+function indexFits(index: SegmentIndex, file: SegmentFile): boolean {
+  return (
+    index.baseOffset === file.baseOffset && index.epoch === file.header.epoch && index.endPosition <= file.fileBytes
+  );
+}

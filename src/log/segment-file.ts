@@ -1,0 +1,142 @@
+// Reading one segment file: its header, and batches at given positions. Reads ahead in chunks that grow while they are
+// used up and shrink at the end of what is written, so that following a live log does not read what is not there yet.
+// Each chunk is a fresh buffer: records handed out are views into it.
+
+import { join } from 'node:path';
+import { BATCH_HEADER_BYTES, BLOCK_BYTES, READ_CHUNK_BYTES } from '../base/limits.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import {
+  checksumMatches,
+  decodeBatchHeader,
+  decodeSegmentHeader,
+  type BatchHeader,
+  type Invalid,
+  type SegmentHeader,
+} from './format.ts';
+import { segmentName } from './names.ts';
+
+export interface Batch {
+  readonly header: BatchHeader;
+  /** From header to the end of the body, at least. */
+  readonly bytes: Uint8Array;
+}
+
+export class SegmentFile {
+  readonly name: string;
+  readonly baseOffset: number;
+  readonly header: SegmentHeader;
+  readonly fileBytes: number;
+  readonly #io: FileIo;
+  readonly #fd: number;
+  #chunk: Uint8Array = new Uint8Array(0);
+  #chunkAt = 0;
+  #ahead = 16 * BLOCK_BYTES;
+
+  private constructor(io: FileIo, fd: number, name: string, header: SegmentHeader, fileBytes: number) {
+    this.#io = io;
+    this.#fd = fd;
+    this.name = name;
+    this.header = header;
+    this.baseOffset = header.baseOffset;
+    this.fileBytes = fileBytes;
+  }
+
+  /** Opens for reading; an invalid header is returned, not thrown. @throws IO_ERROR */
+  static open(io: FileIo, dir: string, baseOffset: number): SegmentFile | Invalid {
+    const name = segmentName(baseOffset);
+    const fd = io.open(join(dir, name), 'read', false);
+    const block = new Uint8Array(BLOCK_BYTES);
+    const n = io.read(fd, block, 0);
+    const header = decodeSegmentHeader(block.subarray(0, n), io.bytes.crc32c);
+    if ('invalid' in header) {
+      io.close(fd);
+      return header;
+    }
+    if (header.baseOffset !== baseOffset) {
+      io.close(fd);
+      return { invalid: `the header says base offset ${header.baseOffset}, the name ${baseOffset}` };
+    }
+    return new SegmentFile(io, fd, name, header, io.size(fd));
+  }
+
+  /**
+   * The batch at `position`, checked, or why there is none. What was read ahead earlier may be stale at the end of a
+   * live segment, so nothing is called invalid that was not read again.
+   */
+  batchAt(position: number, expectedOffset: number): Batch | Invalid {
+    const cached = this.#decode(position, expectedOffset);
+    if (cached !== undefined && !('invalid' in cached)) return cached;
+    this.#load(position, this.#ahead);
+    const fresh = this.#decode(position, expectedOffset);
+    if (fresh === undefined) {
+      // The batch is longer than the chunk, and its header is sound: the length is within the file.
+      const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position) as BatchHeader;
+      this.#load(position, header.batchBytes);
+      return this.#decode(position, expectedOffset) ?? { invalid: 'the file ends inside a batch' };
+    }
+    this.#ahead = 'invalid' in fresh ? BLOCK_BYTES : Math.min(READ_CHUNK_BYTES, this.#ahead * 2);
+    return fresh;
+  }
+
+  /** A valid batch of this life of the segment at `position`, whatever its offset. For looking behind damage. */
+  anyBatchAt(position: number): BatchHeader | undefined {
+    if (position < this.#chunkAt || position + BATCH_HEADER_BYTES > this.#chunkAt + this.#chunk.length) {
+      this.#load(position, READ_CHUNK_BYTES);
+    }
+    const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position);
+    if ('invalid' in header) return undefined;
+    const batch = this.batchAt(position, header.baseOffset);
+    return 'invalid' in batch ? undefined : batch.header;
+  }
+
+  /** What a batch header at `position` claims to be long; 0 where there is none of this life of the segment. */
+  claimedBytesAt(position: number): number {
+    this.#load(position, BLOCK_BYTES);
+    const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position);
+    return 'invalid' in header ? 0 : header.batchBytes;
+  }
+
+  /** Bytes of exactly one batch are read next: for jumps along an index. */
+  readExactly(bytes: number): void {
+    this.#ahead = bytes;
+  }
+
+  /** Forces what the file holds to stable storage; for a reader that cannot ask the writer. */
+  sync(): void {
+    this.#io.sync(this.#fd);
+  }
+
+  close(): void {
+    this.#io.close(this.#fd);
+  }
+
+  #head(position: number): Uint8Array {
+    const at = position - this.#chunkAt;
+    return this.#chunk.subarray(at, at + BATCH_HEADER_BYTES);
+  }
+
+  /** Undefined where the chunk does not hold the whole batch. */
+  #decode(position: number, expectedOffset: number): Batch | Invalid | undefined {
+    const at = position - this.#chunkAt;
+    if (at < 0 || at + BATCH_HEADER_BYTES > this.#chunk.length) {
+      return position + BATCH_HEADER_BYTES > this.fileBytes ? { invalid: 'the file ends here' } : { invalid: 'not read' };
+    }
+    const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position);
+    if ('invalid' in header) return header;
+    if (at + header.batchBytes > this.#chunk.length) return undefined;
+    const bytes = this.#chunk.subarray(at, at + header.batchBytes);
+    if (!checksumMatches(bytes, header, this.#io.bytes.crc32c)) return { invalid: 'the checksum of the batch does not match' };
+    if (header.baseOffset !== expectedOffset) {
+      return { invalid: `the batch begins at offset ${header.baseOffset}, expected ${expectedOffset}` };
+    }
+    return { header, bytes };
+  }
+
+  #load(position: number, bytes: number): void {
+    const wanted = Math.max(0, Math.min(bytes, this.fileBytes - position));
+    const chunk = Buffer.allocUnsafeSlow(wanted);
+    const n = this.#io.read(this.#fd, chunk, position);
+    this.#chunk = chunk.subarray(0, n);
+    this.#chunkAt = position;
+  }
+}

@@ -1,0 +1,165 @@
+// Checks a whole log without changing it: every batch and every record of every segment, sealed or not, and the indexes
+// against what they index. Goes on behind damage, so that all of it is reported. Needs no lock: what a live writer is
+// just writing looks like a torn tail.
+
+import type { Problem } from '../base/errors.ts';
+import type { FileIo } from '../platform/file-io.ts';
+import { decodeRecords } from './format.ts';
+import { indexName, segmentName } from './names.ts';
+import { readIndex, recover, type Recovered } from './recovery.ts';
+import { scanSegment } from './scan.ts';
+import { SegmentFile } from './segment-file.ts';
+import type { SegmentIndex } from './segment-index.ts';
+
+export interface Verified {
+  readonly ok: boolean;
+  readonly records: number;
+  /** Payload bytes of those records. */
+  readonly bytes: number;
+  readonly batches: number;
+  /** First and last readable offset; null for an empty log. */
+  readonly firstOffset: number | null;
+  readonly lastOffset: number | null;
+  readonly segments: number;
+  readonly tornBytes: number;
+  readonly problems: readonly Problem[];
+  /** Files that are not Spillway's; left alone. */
+  readonly foreign: readonly string[];
+}
+
+interface Totals {
+  records: number;
+  bytes: number;
+  batches: number;
+}
+
+/**
+ * @param onProgress called with the bytes looked at so far
+ * @throws DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR; damage is returned, not thrown
+ */
+export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => void = () => undefined): Verified {
+  const found = recover(io, dir);
+  const problems = [...found.problems];
+  const totals: Totals = { records: 0, bytes: 0, batches: 0 };
+  for (const baseOffset of found.listing.segments) {
+    if (found.obsolete.includes(baseOffset)) continue;
+    verifySegment(io, dir, baseOffset, found, totals, problems);
+    onProgress(io.bytesRead);
+  }
+  for (const baseOffset of found.listing.indexes) {
+    if (found.listing.segments.includes(baseOffset)) continue;
+    if (baseOffset < found.startOffset) continue; // its segment was truncated away; a crash left the index
+    const message = 'there is an index but no segment';
+    problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
+  }
+  const empty = totals.records === 0;
+  return {
+    ok: problems.length === 0,
+    ...totals,
+    firstOffset: empty ? null : found.startOffset,
+    lastOffset: empty ? null : found.endOffset - 1,
+    segments: found.listing.segments.length,
+    tornBytes: found.tornBytes,
+    problems: unique(problems),
+    foreign: found.listing.foreign,
+  };
+}
+
+function verifySegment(
+  io: FileIo,
+  dir: string,
+  baseOffset: number,
+  found: Recovered,
+  totals: Totals,
+  problems: Problem[],
+): void {
+  const file = SegmentFile.open(io, dir, baseOffset);
+  if ('invalid' in file) return; // recover has reported it
+  const count = { from: found.startOffset, stream: undefined };
+  try {
+    const next = found.listing.segments.find((s) => s > baseOffset);
+    const durable = Math.max(found.checkpoint?.durableOffset ?? 0, next ?? 0);
+    const indexed = found.segments.find((s) => s.baseOffset === baseOffset && s.sealed)?.index;
+    const mustReach = Math.max(indexed?.nextOffset ?? 0, next === undefined ? durable : next);
+    let from: { position: number; offset: number } | undefined;
+    let scanned: SegmentIndex | undefined;
+    do {
+      const scan = scanSegment(
+        file,
+        mustReach,
+        (batch) => {
+          const records = decodeRecords(batch.bytes, batch.header, count);
+          if (!Array.isArray(records)) return records;
+          totals.batches++;
+          totals.records += records.length;
+          for (const r of records) totals.bytes += r.payload.length;
+          return undefined;
+        },
+        from,
+      );
+      if (scan.problem !== undefined) problems.push(scan.problem);
+      from = scan.resumeAt;
+      scanned ??= scan.problem === undefined ? scan.index : undefined;
+    } while (from !== undefined);
+    verifyIndex(io, dir, baseOffset, found, scanned, problems);
+  } finally {
+    file.close();
+  }
+}
+
+function verifyIndex(
+  io: FileIo,
+  dir: string,
+  baseOffset: number,
+  found: Recovered,
+  scanned: SegmentIndex | undefined,
+  problems: Problem[],
+): void {
+  if (!found.listing.indexes.has(baseOffset)) return;
+  const index = readIndex(io, dir, baseOffset);
+  const file = indexName(baseOffset);
+  const say = (message: string): void => {
+    problems.push({ file, position: 0, firstOffset: baseOffset, lastOffset: null, message });
+  };
+  if ('invalid' in index) say(`${index.invalid}; it is made again at the next open for writing`);
+  else if (scanned !== undefined && !Buffer.from(index.encode(io)).equals(Buffer.from(scanned.encode(io)))) {
+    say(`it does not agree with ${segmentName(baseOffset)}`);
+  }
+}
+
+/** Recovery and the full walk find the same damage at the end of the log; it is told once. */
+function unique(problems: readonly Problem[]): Problem[] {
+  const seen = new Map<string, Problem>();
+  for (const p of problems) if (!seen.has(`${p.file}:${p.position}`)) seen.set(`${p.file}:${p.position}`, p);
+  return [...seen.values()];
+}
+
+export interface InspectedSegment {
+  readonly file: string;
+  readonly firstOffset: number;
+  readonly nextOffset: number;
+  readonly batches: number;
+  readonly epoch: number;
+  readonly fileBytes: number;
+  readonly usedBytes: number;
+  readonly sealed: boolean;
+  readonly streams: Readonly<Record<string, number>>;
+}
+
+/** Segments, offsets, epochs and sizes, from indexes and the unsealed end. @throws as `verify` */
+export function inspect(io: FileIo, dir: string): { segments: InspectedSegment[]; found: Recovered } {
+  const found = recover(io, dir);
+  const segments = found.segments.map((s) => ({
+    file: segmentName(s.baseOffset),
+    firstOffset: s.baseOffset,
+    nextOffset: s.index.nextOffset,
+    batches: s.index.batches,
+    epoch: s.index.epoch,
+    fileBytes: s.fileBytes,
+    usedBytes: s.index.endPosition,
+    sealed: s.sealed,
+    streams: Object.fromEntries([...s.index.streams].map(([name, e]) => [name, e.records])),
+  }));
+  return { segments, found };
+}
+

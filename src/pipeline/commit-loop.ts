@@ -1,0 +1,273 @@
+// The commit loop: drains the lanes, lets the window close batches, makes each durable with one write, acknowledges.
+// Runs on a thread of its own and may block. `acknowledge` is the only producer of acknowledgements.
+//
+//     wait ──records──▶ window closes? ──no──▶ wait for company (linger)
+//      ▲                   │ yes
+//      │                   ▼
+//      └── acknowledge ◀── durable write ◀── encode ◀── drain          (the next batch is encoded during the write
+//                                                                       when it is already full)
+//
+// Asserted in every turn: appendedOffset ≥ durableOffset ≥ what has been acknowledged.
+
+import type { Clock } from '../base/clock.ts';
+import { isDiskFull, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
+import { DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
+import type { WindowOptions } from '../base/options.ts';
+import type { BatchPlan, CloseReason } from '../base/types.ts';
+import type { Log } from '../log/log.ts';
+import { LaneSet } from '../platform/lanes.ts';
+import type { SharedState } from '../platform/shared-state.ts';
+import { signal, waitForSignal } from '../platform/waiter.ts';
+import { closeReason, fullBy, remainingMs, type Waiting } from '../window/window.ts';
+
+export type Command =
+  | { readonly id: number; readonly kind: 'lane'; readonly buffer: SharedArrayBuffer }
+  | { readonly id: number; readonly kind: 'flush' }
+  | { readonly id: number; readonly kind: 'truncate'; readonly offset: number }
+  | { readonly id: number; readonly kind: 'close' };
+
+export type Reply = { readonly id: number; readonly error?: ErrorMessage };
+
+/** Where commands come from; after posting one, the caller counts COMMANDS up and rings the doorbell. */
+export interface CommandPort {
+  next(): Command | undefined;
+  reply(reply: Reply): void;
+}
+
+interface Flush {
+  readonly id: number;
+  readonly drained: () => boolean;
+}
+
+export class CommitLoop {
+  readonly #shared: SharedState;
+  readonly #log: Log;
+  readonly #window: WindowOptions;
+  readonly #clock: Clock;
+  readonly #port: CommandPort;
+  readonly #lanes = new LaneSet();
+  #flushes: Flush[] = [];
+  #closeId: number | undefined;
+  /** Before this moment nothing that waits now was there: ages are counted from here. */
+  #notBefore: number;
+  #lastCommitAt: number;
+  #acknowledgedOffset: number;
+  #commandsSeen = 0;
+
+  constructor(shared: SharedState, log: Log, window: WindowOptions, clock: Clock, port: CommandPort) {
+    this.#shared = shared;
+    this.#log = log;
+    this.#window = window;
+    this.#clock = clock;
+    this.#port = port;
+    this.#notBefore = clock.monotonicMs();
+    this.#lastCommitAt = this.#notBefore;
+    this.#acknowledgedOffset = log.durableOffset;
+    log.onWrite = (us) => shared.writeUs.record(us);
+  }
+
+  /**
+   * Runs until a `close` command has been carried out; returns the answer to it, to be sent once the directory is free.
+   * Does not throw: what fails is told to all callers.
+   */
+  run(): Reply {
+    this.#publishOffsets();
+    this.#shared.state = 'open';
+    try {
+      while (this.#turn());
+      this.#log.close();
+    } catch (error) {
+      return this.#fail(error);
+    }
+    return this.#finish();
+  }
+
+  /** One turn: at most one batch, or one wait. False once drained after `close`. */
+  #turn(): boolean {
+    const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
+    this.#obey();
+    const waiting = this.#waiting();
+    const reason = closeReason(this.#window, waiting);
+    if (reason !== undefined) this.#commit(reason, seen);
+    else if (waiting.records === 0 && this.#closeId !== undefined) return false;
+    else this.#sleep(waiting, seen);
+    this.#answerFlushes();
+    return true;
+  }
+
+  #waiting(): Waiting {
+    const bytes = this.#lanes.availableBytes();
+    const records = this.#lanes.availableRecords();
+    const flush = this.#flushes.length > 0 || this.#closeId !== undefined;
+    return { records, bytes, flush, ageMs: records === 0 ? 0 : this.#clock.monotonicMs() - this.#notBefore };
+  }
+
+  #commit(reason: CloseReason, seen: number): void {
+    const drainedAt = this.#clock.monotonicMs();
+    const { plan, full } = this.#lanes.drain(this.#window);
+    if (plan.records === 0) {
+      // Every lane with records has unread acknowledgements up to its bound: its thread is busy. It will come round.
+      waitForSignal(this.#shared.words, this.#shared.doorbell, seen, 1);
+      return;
+    }
+    this.#makeRoom(plan);
+    const overlap = fullBy(this.#window, this.#lanes.availableRecords(), this.#lanes.availableBytes()) !== undefined;
+    this.#lanes.assign(this.#log.appendedOffset);
+    this.#log.append(plan, overlap);
+    this.#lanes.release();
+    this.#count(plan, full ?? reason);
+    this.#notBefore = drainedAt;
+    this.#lastCommitAt = this.#clock.monotonicMs();
+    this.#acknowledge();
+  }
+
+  #acknowledge(): void {
+    const { durableOffset, appendedOffset } = this.#log;
+    if (appendedOffset < durableOffset || durableOffset < this.#acknowledgedOffset) {
+      throw new Error(`offsets out of order: ${appendedOffset}, ${durableOffset}, ${this.#acknowledgedOffset}`);
+    }
+    this.#publishOffsets();
+    this.#lanes.acknowledge(durableOffset);
+    this.#acknowledgedOffset = durableOffset;
+    signal(this.#shared.words, this.#shared.progress);
+  }
+
+  /** Rolls if the batch does not fit, waiting for space on a full disk: producers are held back by their full lanes. */
+  #makeRoom(plan: BatchPlan): void {
+    while (!this.#log.hasRoomFor(plan)) {
+      const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
+      try {
+        this.#log.roll();
+        if (this.#shared.state === 'full') this.#shared.state = 'open';
+        this.#acknowledge();
+      } catch (error) {
+        if (!isDiskFull(error)) throw error;
+        this.#acknowledge();
+        this.#shared.state = 'full';
+        this.#lanes.notifyAll();
+        this.#obey();
+        if (this.#closeId !== undefined) throw new SpillwayError('DISK_FULL', `closed while the disk was full: ${(error as Error).message}`);
+        waitForSignal(this.#shared.words, this.#shared.doorbell, seen, DISK_FULL_RETRY_MS);
+      }
+    }
+  }
+
+  #sleep(waiting: Waiting, seen: number): void {
+    const { words, doorbell, sleeping } = this.#shared;
+    const idle = waiting.records === 0;
+    if (idle) {
+      this.#lanes.retire();
+      this.#shared.set('lanes', this.#lanes.size);
+    }
+    const lacking = (bound: number, have: number): number => (idle ? 1 : Math.max(1, bound - have));
+    this.#lanes.wakeAfter(lacking(this.#window.maxRecords, waiting.records), lacking(this.#window.maxBytes, waiting.bytes));
+    Atomics.store(words, sleeping, 1);
+    // Published after the look above and before SLEEPING was set: nobody rang for it.
+    const records = this.#lanes.availableRecords();
+    const missed = idle ? records > 0 : fullBy(this.#window, records, this.#lanes.availableBytes()) !== undefined;
+    if (!missed) waitForSignal(words, doorbell, seen, idle ? this.#idleMs() : remainingMs(this.#window, waiting));
+    Atomics.store(words, sleeping, 0);
+    if (idle) this.#notBefore = this.#clock.monotonicMs();
+  }
+
+  /** Time until the next chore of an idle log; does those that are due. */
+  #idleMs(): number {
+    if (!this.#log.checkpointIsBehind) return IDLE_CHECKPOINT_MS;
+    const idleForMs = this.#clock.monotonicMs() - this.#lastCommitAt;
+    if (idleForMs < IDLE_CHECKPOINT_MS) return IDLE_CHECKPOINT_MS - idleForMs;
+    this.#log.checkpoint();
+    this.#log.retain();
+    this.#publishOffsets();
+    return IDLE_CHECKPOINT_MS;
+  }
+
+  #obey(): void {
+    const commands = Atomics.load(this.#shared.words, this.#shared.commands);
+    if (commands === this.#commandsSeen) return;
+    this.#commandsSeen = commands;
+    for (let command = this.#port.next(); command !== undefined; command = this.#port.next()) {
+      if (command.kind === 'lane') {
+        this.#lanes.add(command.buffer);
+        this.#shared.set('lanes', this.#lanes.size);
+      } else if (command.kind === 'flush') {
+        this.#flushes.push({ id: command.id, drained: this.#lanes.mark() });
+      } else if (command.kind === 'close') {
+        this.#closeId = command.id;
+        this.#shared.state = 'draining';
+      } else {
+        this.#truncate(command.id, command.offset);
+      }
+    }
+  }
+
+  #truncate(id: number, offset: number): void {
+    try {
+      this.#log.truncateBefore(offset);
+      this.#publishOffsets();
+      this.#port.reply({ id });
+    } catch (error) {
+      if (this.#log.poison !== undefined) throw error;
+      this.#port.reply({ id, error: toErrorMessage(error) });
+    }
+  }
+
+  #answerFlushes(): void {
+    if (this.#flushes.length === 0) return;
+    const done = this.#flushes.filter((f) => f.drained());
+    if (done.length === 0) return;
+    this.#log.settleAll();
+    this.#acknowledge();
+    this.#flushes = this.#flushes.filter((f) => !done.includes(f));
+    for (const flush of done) this.#port.reply({ id: flush.id });
+  }
+
+  #count(plan: BatchPlan, reason: CloseReason): void {
+    const shared = this.#shared;
+    shared.countClose(reason);
+    shared.add('batches', 1);
+    shared.add('records', plan.records);
+    shared.add('recordBytes', plan.recordBytes);
+    shared.set('diskBytes', this.#log.batchBytesWritten);
+  }
+
+  #publishOffsets(): void {
+    const shared = this.#shared;
+    shared.setOffset('start', this.#log.startOffset);
+    shared.setOffset('appended', this.#log.appendedOffset);
+    shared.setOffset('durable', this.#log.durableOffset);
+    shared.set('checkpoints', this.#log.checkpoints);
+    shared.set('rolls', this.#log.rolls);
+    shared.set('fillBytes', this.#log.fillBytes);
+    shared.set('segments', this.#log.segments);
+  }
+
+  #finish(): Reply {
+    this.#publishOffsets();
+    this.#shared.state = 'closed';
+    this.#lanes.notifyAll();
+    signal(this.#shared.words, this.#shared.progress);
+    return { id: this.#closeId ?? 0 };
+  }
+
+  /** Nothing is acknowledged from here on; commands are answered with the error until `close`. */
+  #fail(error: unknown): Reply {
+    const told = toErrorMessage(error, 'POISONED');
+    this.#shared.fail(told);
+    this.#lanes.notifyAll();
+    for (const flush of this.#flushes) this.#port.reply({ id: flush.id, error: told });
+    try {
+      this.#log.close();
+    } catch {
+      // It is poisoned already; what closing adds changes nothing for the callers.
+    }
+    if (this.#closeId !== undefined) return { id: this.#closeId, error: told };
+    for (;;) {
+      const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
+      for (let command = this.#port.next(); command !== undefined; command = this.#port.next()) {
+        if (command.kind === 'close') return { id: command.id };
+        if (command.kind !== 'lane') this.#port.reply({ id: command.id, error: told });
+      }
+      waitForSignal(this.#shared.words, this.#shared.doorbell, seen, Infinity);
+    }
+  }
+}

@@ -1,0 +1,55 @@
+// Reading as an async iterator, and reading a directory that this process does not write.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { FOLLOW_POLL_MS } from '../base/limits.ts';
+import type { LogRecord } from '../base/types.ts';
+import { LogReader } from '../log/reader.ts';
+import { readerIo } from '../platform/choose-io.ts';
+import { checkReadOptions } from './open.ts';
+
+export interface ReadOptions {
+  /** Only records of this stream. */
+  readonly stream?: string;
+  /** First offset; the oldest there is by default. */
+  readonly from?: number;
+  /** Go on with what comes. */
+  readonly follow?: boolean;
+}
+
+/** Drives a reader. `more` waits for news at the end and says whether there may be any. */
+export async function* follow(
+  reader: LogReader,
+  follows: boolean,
+  more: () => Promise<boolean>,
+): AsyncGenerator<LogRecord, void, undefined> {
+  try {
+    for (;;) {
+      const records = reader.nextBatch();
+      if (records !== undefined) yield* records;
+      else if (!follows || !(await more())) return;
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+/**
+ * Reads a log that another process may be writing; needs no lock. `signal` ends a following read.
+ * @throws INVALID_OPTION, INVALID_STREAM, DIR_UNUSABLE, NOT_A_LOG, OFFSET_OUT_OF_RANGE, CORRUPT, UNSUPPORTED_FORMAT
+ */
+export async function* read(
+  options: ReadOptions & { readonly dir: string; readonly signal?: AbortSignal },
+): AsyncGenerator<LogRecord, void, undefined> {
+  const { dir, signal, ...rest } = options;
+  const { stream, from, follow: follows } = checkReadOptions(rest);
+  const io = readerIo();
+  try {
+    const reader = new LogReader(io, dir, { stream, from });
+    yield* follow(reader, follows, async () => {
+      await delay(FOLLOW_POLL_MS, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+      return signal?.aborted !== true;
+    });
+  } finally {
+    io.destroy();
+  }
+}

@@ -1,0 +1,245 @@
+// The consuming side of all lanes together: drains them in turn into one batch plan, and takes acknowledgements back
+// to the lane that each record came from.
+//
+// Fairness: within a batch every lane that has records gets an equal share of the room that is left, again and again
+// until the batch is full or the lanes are empty; the lane that begins changes with every batch. So a busy lane can
+// fill what others leave over, and no lane waits longer than one batch.
+
+import { MAX_RANGES, MAX_STREAM_IDS, MAX_STREAM_TABLE_BYTES } from '../base/limits.ts';
+import type { WindowOptions } from '../base/options.ts';
+import type { BatchPlan } from '../base/types.ts';
+import { LaneConsumer, type WalkEnd, type WalkSink } from './ring.ts';
+
+/** Records of one lane that stand side by side in a batch. */
+interface Run {
+  readonly lane: LaneConsumer;
+  records: number;
+  /** Offset after the last record of this run. */
+  end: number;
+}
+
+/** Bytes of a stream's row in the batch's stream table. */
+export function streamRowBytes(name: string): number {
+  return 8 + name.length;
+}
+
+/**
+ * A walk reports a range where a stream was declared, at the lap's end and at its own end. A declaration stands before
+ * the first record of its stream, and the stream table bounds those of one batch.
+ */
+const MAX_RANGES_OF_A_WALK = Math.ceil(MAX_STREAM_TABLE_BYTES / streamRowBytes('x')) + 3;
+
+/** Plan and walk sink in one: what `drain` fills, over and over again. */
+class Plan implements BatchPlan, WalkSink {
+  readonly sources: Uint8Array[] = [];
+  readonly ranges = new Float64Array(MAX_RANGES * 3);
+  rangeCount = 0;
+  records = 0;
+  recordBytes = 0;
+  readonly streamIds: number[] = [];
+  readonly streamRecords: number[] = [];
+  readonly streamNames: string[] = [];
+  readonly counts = new Uint32Array(MAX_STREAM_IDS + 1);
+  readonly seenIn = new Uint32Array(MAX_STREAM_IDS + 1);
+  batchNumber = 0;
+  source = 0;
+  #tableBytes = 0;
+
+  begin(): void {
+    this.batchNumber++;
+    this.rangeCount = 0;
+    this.records = 0;
+    this.recordBytes = 0;
+    this.#tableBytes = 0;
+    this.streamIds.length = 0;
+  }
+
+  get rangesLeft(): number {
+    return MAX_RANGES - this.rangeCount;
+  }
+
+  onRange(from: number, to: number): void {
+    const r = this.rangeCount * 3;
+    this.ranges[r] = this.source;
+    this.ranges[r + 1] = from;
+    this.ranges[r + 2] = to;
+    this.rangeCount++;
+  }
+
+  onStream(stream: number): boolean {
+    const bytes = this.#tableBytes + streamRowBytes(this.streamNames[stream]);
+    if (bytes > MAX_STREAM_TABLE_BYTES) return false;
+    this.#tableBytes = bytes;
+    this.seenIn[stream] = this.batchNumber;
+    this.counts[stream] = 0;
+    this.streamIds.push(stream);
+    return true;
+  }
+
+  onDeclare(stream: number, name: string): void {
+    this.streamNames[stream] = name;
+  }
+
+  finish(): void {
+    this.streamRecords.length = 0;
+    for (const id of this.streamIds) this.streamRecords.push(this.counts[id]);
+  }
+}
+
+export class LaneSet {
+  readonly #lanes: LaneConsumer[] = [];
+  readonly #plan = new Plan();
+  /** Runs of the batch being drained, then of all batches drained and not yet acknowledged, oldest first. */
+  #runs: Run[] = [];
+  #fresh: Run[] = [];
+  #next = 0;
+
+  add(buffer: SharedArrayBuffer): void {
+    const lane = new LaneConsumer(buffer);
+    this.#lanes.push(lane);
+    this.#plan.sources.push(lane.data);
+  }
+
+  get size(): number {
+    return this.#lanes.length;
+  }
+
+  availableRecords(): number {
+    let sum = 0;
+    for (const lane of this.#lanes) sum += lane.availableRecords();
+    return sum;
+  }
+
+  availableBytes(): number {
+    let sum = 0;
+    for (const lane of this.#lanes) sum += lane.availableBytes();
+    return sum;
+  }
+
+  /**
+   * Drains at most one window's worth of records into the plan. The plan is reused by the next call.
+   * `full` says which bound of the window ended it, if one did.
+   */
+  drain(window: WindowOptions): { plan: BatchPlan; full: 'records' | 'bytes' | undefined } {
+    const plan = this.#plan;
+    plan.begin();
+    let full: 'records' | 'bytes' | undefined;
+    const count = this.#lanes.length;
+    let ready = this.#ready();
+    while (ready > 0 && full === undefined) {
+      const before = plan.records;
+      const shareRecords = Math.max(1, Math.floor((window.maxRecords - plan.records) / ready));
+      const shareBytes = Math.floor((window.maxBytes - plan.recordBytes) / ready);
+      for (let turn = 0; turn < count && full === undefined; turn++) {
+        full = this.#visit((this.#next + turn) % count, window, shareRecords, shareBytes);
+      }
+      ready = this.#ready();
+      // No lane could take a record within its share: what is left is too little for anybody.
+      if (plan.records === before && full === undefined && ready > 0) full = 'bytes';
+    }
+    this.#next = count === 0 ? 0 : (this.#next + 1) % count;
+    plan.finish();
+    return { plan, full };
+  }
+
+  /** What is published now. The answer: whether all of it has been drained. */
+  mark(): () => boolean {
+    const targets = this.#lanes.map((lane) => ({ lane, seq: lane.publishedSeq }));
+    return () => targets.every(({ lane, seq }) => lane.hasWalked(seq));
+  }
+
+  /** Gives the drained bytes back to the producers: call once they are copied. */
+  release(): void {
+    for (const lane of this.#lanes) lane.release();
+  }
+
+  /** The records of the last drain got the offsets from `firstOffset` on. Acknowledged later, see `acknowledge`. */
+  assign(firstOffset: number): void {
+    let end = firstOffset;
+    for (const run of this.#fresh) {
+      end += run.records;
+      run.end = end;
+      this.#runs.push(run);
+    }
+    this.#fresh = [];
+  }
+
+  /** THE acknowledgement: everything below `durableOffset`, which a durable write has returned for. */
+  acknowledge(durableOffset: number): void {
+    let done = 0;
+    while (done < this.#runs.length && this.#runs[done].end <= durableOffset) {
+      const run = this.#runs[done++];
+      run.lane.acknowledge(run.end - run.records, run.records);
+    }
+    this.#runs.splice(0, done);
+    this.notifyAll();
+  }
+
+  notifyAll(): void {
+    for (const lane of this.#lanes) lane.notify();
+  }
+
+  /** Before sleeping: each lane rings once it holds its part of what a full batch still lacks. */
+  wakeAfter(records: number, bytes: number): void {
+    const lanes = Math.max(1, this.#lanes.length);
+    for (const lane of this.#lanes) {
+      lane.wakeAfter(
+        lane.availableRecords() + Math.max(1, Math.ceil(records / lanes)),
+        lane.availableBytes() + Math.max(1, Math.ceil(bytes / lanes)),
+      );
+    }
+  }
+
+  /** Forgets lanes that their producer closed and whose every acknowledgement was read. Returns how many. */
+  retire(): number {
+    let retired = 0;
+    for (let i = this.#lanes.length - 1; i >= 0; i--) {
+      const lane = this.#lanes[i];
+      if (!lane.closedAndEmpty || !lane.acksRead || this.#runs.some((r) => r.lane === lane)) continue;
+      this.#lanes.splice(i, 1);
+      this.#plan.sources.splice(i, 1);
+      retired++;
+    }
+    if (retired > 0) this.#next = 0;
+    return retired;
+  }
+
+  /** Lanes that have records and room for their acknowledgements. */
+  #ready(): number {
+    let ready = 0;
+    for (const lane of this.#lanes) if (lane.availableBytes() > 0 && this.#ackRoom(lane) > 0) ready++;
+    return ready;
+  }
+
+  #ackRoom(lane: LaneConsumer): number {
+    let promised = 0;
+    for (const run of this.#runs) if (run.lane === lane) promised++;
+    for (const run of this.#fresh) if (run.lane === lane) promised++;
+    return lane.ackRoom() - promised;
+  }
+
+  #visit(index: number, window: WindowOptions, shareRecords: number, shareBytes: number): 'records' | 'bytes' | undefined {
+    const lane = this.#lanes[index];
+    const plan = this.#plan;
+    if (lane.availableBytes() === 0 || this.#ackRoom(lane) === 0) return undefined;
+    if (plan.rangesLeft < MAX_RANGES_OF_A_WALK) return 'bytes';
+    plan.source = index;
+    const roomRecords = Math.min(shareRecords, window.maxRecords - plan.records);
+    if (roomRecords <= 0) return 'records';
+    const roomBytes = Math.min(shareBytes, window.maxBytes - plan.recordBytes);
+    const end: WalkEnd = lane.walk(plan, roomRecords, roomBytes, plan.records === 0);
+    plan.records += lane.walkedRecords;
+    plan.recordBytes += lane.walkedBytes;
+    if (lane.walkedRecords > 0) this.#addRun(lane, lane.walkedRecords);
+    if (plan.records >= window.maxRecords) return 'records';
+    if (plan.recordBytes >= window.maxBytes) return 'bytes';
+    // The share, not the window, ended it: others have their turn, then what is left is shared again.
+    return end === 'bytes' && roomBytes === window.maxBytes - plan.recordBytes + lane.walkedBytes ? 'bytes' : undefined;
+  }
+
+  #addRun(lane: LaneConsumer, records: number): void {
+    const last = this.#fresh.at(-1);
+    if (last !== undefined && last.lane === lane) last.records += records;
+    else this.#fresh.push({ lane, records, end: 0 });
+  }
+}

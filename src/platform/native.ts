@@ -1,0 +1,62 @@
+// Loads the addon once per thread, or says why not. The only place that knows its shape (native/addon.cc).
+
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { existsSync } from 'node:fs';
+import { reasonOf } from '../base/errors.ts';
+
+export interface NativeIo {
+  open(path: string, how: 'read' | 'write' | 'create', direct: boolean): number;
+  close(fd: number): void;
+  allocate(fd: number, bytes: number): void;
+  write(fd: number, bytes: Uint8Array, position: number): void;
+  durableWrite(mode: number, fd: number, bytes: Uint8Array, position: number): void;
+  submit(mode: number, fd: number, bytes: Uint8Array, position: number): boolean;
+  settle(): void;
+  outstanding(): number;
+  sync(fd: number): void;
+  syncDir(path: string): void;
+  rename(from: string, to: string): void;
+  unlink(path: string): void;
+  lock(fd: number): void;
+  destroy(): void;
+}
+
+export interface NativeAddon {
+  crc32c(bytes: Uint8Array, crc?: number): number;
+  crc32cPortable(bytes: Uint8Array, crc?: number): number;
+  readonly crc32cHardware: boolean;
+  alignmentGap(bytes: Uint8Array, alignment: number): number;
+  seal(
+    staging: Uint8Array,
+    prefixBytes: number,
+    sources: readonly Uint8Array[],
+    ranges: Float64Array,
+    rangeCount: number,
+  ): number;
+  readonly Io: new (counters: Float64Array) => NativeIo;
+}
+
+/** Root of the package, wherever this file was compiled to: the folder that holds package.json. */
+function packageRoot(): string {
+  let dir = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(dir, 'package.json'))) dir = dirname(dir);
+  return dir;
+}
+
+function load(): { addon: NativeAddon } | { reason: string } {
+  try {
+    const require = createRequire(import.meta.url);
+    const find = require('node-gyp-build') as (dir: string) => NativeAddon;
+    return { addon: find(packageRoot()) };
+  } catch (error) {
+    return { reason: reasonOf(error).split('\n')[0] };
+  }
+}
+
+const loaded = load();
+
+export const native: NativeAddon | undefined = 'addon' in loaded ? loaded.addon : undefined;
+/** Why there is no addon; undefined when there is one. */
+export const nativeMissing: string | undefined = 'reason' in loaded ? loaded.reason : undefined;
