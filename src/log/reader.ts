@@ -16,6 +16,7 @@ import { readCheckpoint } from './checkpoint.ts';
 import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
 import { segmentName } from './names.ts';
 import { listDirectory, readIndex } from './recovery.ts';
+import { nextValidBatch } from './scan.ts';
 import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
 
@@ -83,11 +84,28 @@ export class LogReader {
       if (place === undefined) return undefined;
       const batch = this.#read(place);
       if (batch === 'moved') continue;
-      if (batch === undefined) return undefined;
+      if (batch === undefined) {
+        this.#refuseBeyond(place.offset);
+        return undefined;
+      }
       const records = this.#records(place, batch);
       this.#advance(place, batch);
       if (records.length > 0) return records;
     }
+  }
+
+  /**
+   * For a reader that does not follow, once `nextBatch` has come to the end: looks behind the end for batches that only
+   * damage can have cut off. Reads the rest of the segment. @throws CORRUPT
+   */
+  checkEnd(): void {
+    const place = this.#place;
+    if (place === undefined || place.index !== undefined || this.#durableOffset !== undefined) return;
+    const beyond = nextValidBatch(place.file, place.position + BLOCK_BYTES, place.offset);
+    if (beyond === undefined) return;
+    const now = place.file.batchAt(place.position, place.offset);
+    // A live writer may have gone on since.
+    if ('invalid' in now) throw this.#corrupt(place.file.name, place.position, place.offset, now.invalid);
   }
 
   close(): void {
@@ -196,11 +214,20 @@ export class LogReader {
       this.#leave(place);
       return 'moved';
     }
-    const known = place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset);
-    if (known && !this.#hasSegment(place.offset)) {
-      throw this.#corrupt(place.file.name, place.position, place.offset, batch.invalid);
+    if (this.#mustExist(place, limit, segments)) {
+      // The evidence was gathered after the look: the batch may have been written in between. Look again.
+      const again = place.file.batchAt(place.position, place.offset);
+      if (!('invalid' in again)) return again;
+      if (!this.#hasSegment(place.offset)) throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
     }
     return undefined;
+  }
+
+  /** True where a batch that was not found is known to be durable: then it is damaged, not still to come. */
+  #mustExist(place: Place, limit: number, segments: readonly number[]): boolean {
+    if (place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset)) return true;
+    const checkpoint = readCheckpoint(this.#io, this.#dir);
+    return !('invalid' in checkpoint) && checkpoint.durableOffset > place.offset;
   }
 
   #syncBefore(place: Place, batch: Batch): void {
@@ -253,6 +280,14 @@ export class LogReader {
 
   #hasSegment(baseOffset: number): boolean {
     return this.#io.exists(`${this.#dir}/${segmentName(baseOffset)}`);
+  }
+
+  /** Waiting silently for an offset far ahead would look like an empty log. */
+  #refuseBeyond(end: number): void {
+    if (this.#wantedFrom === undefined || this.#wantedFrom <= end) return;
+    throw new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${this.#wantedFrom} does not exist yet: the log ends at ${end}`, {
+      subject: String(this.#wantedFrom),
+    });
   }
 
   #overtaken(start: number): SpillwayError {

@@ -50,7 +50,7 @@ export function scanSegment(
 function endOf(file: SegmentFile, index: SegmentIndex, durableOffset: number, wrong: Invalid): Scan {
   const position = index.endPosition;
   const offset = index.nextOffset;
-  const resumeAt = nextValid(file, position + BLOCK_BYTES, offset);
+  const resumeAt = nextValidBatch(file, position + BLOCK_BYTES, offset);
   const damaged = resumeAt !== undefined || durableOffset > offset || wrong.newer === true;
   const problem: Problem | undefined = damaged
     ? {
@@ -65,7 +65,11 @@ function endOf(file: SegmentFile, index: SegmentIndex, durableOffset: number, wr
 }
 
 /** First valid batch of this life of the segment at or behind `position` whose offset is beyond `offset`. */
-function nextValid(file: SegmentFile, position: number, offset: number): { position: number; offset: number } | undefined {
+export function nextValidBatch(
+  file: SegmentFile,
+  position: number,
+  offset: number,
+): { position: number; offset: number } | undefined {
   for (let at = position; at < file.fileBytes; at += BLOCK_BYTES) {
     const found = file.anyBatchAt(at);
     if (found !== undefined && found.baseOffset > offset) return { position: at, offset: found.baseOffset };

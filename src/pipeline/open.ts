@@ -4,8 +4,7 @@
 import { resolve as resolvePath } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { SpillwayError } from '../base/errors.ts';
-import { checkKeys, resolveLogOptions, type LogOptions, type LogOptionsInput } from '../base/options.ts';
-import { checkStreamName } from '../base/names.ts';
+import { resolveLogOptions, type LogOptions, type LogOptionsInput } from '../base/options.ts';
 import type { CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import { LogReader } from '../log/reader.ts';
@@ -16,7 +15,7 @@ import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
 import { CommitThread, type Opened } from './commit-thread.ts';
 import { Lane, type AppendedMany, type Appended, type AppendOptions, type LaneHandle, type Payload } from './lane.ts';
-import { follow, type ReadOptions } from './read.ts';
+import { checkReadOptions, follow, type ReadOptions } from './read.ts';
 
 export interface LatencyStats {
   readonly count: number;
@@ -124,7 +123,6 @@ export class SpillwayLog {
     const io = readerIo();
     try {
       const reader = new LogReader(io, this.options.dir, { stream, from, durableOffset: () => shared.offset('durable') });
-      if (from !== undefined && from > shared.offset('durable')) throw beyondEnd(from, shared.offset('durable'));
       yield* follow(reader, follows, async () => {
         const seen = Atomics.load(shared.words, shared.progress);
         const ended = shared.state === 'closed' || shared.state === 'poisoned';
@@ -239,24 +237,4 @@ export class SpillwayLog {
       this.#lanes.splice(i, 1);
     }
   }
-}
-
-function beyondEnd(from: number, end: number): SpillwayError {
-  return new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${from} does not exist yet: the log ends at ${end}`, {
-    subject: String(from),
-  });
-}
-
-/** @throws INVALID_OPTION, INVALID_STREAM */
-export function checkReadOptions(options: ReadOptions): { stream: string | undefined; from: number | undefined; follow: boolean } {
-  checkKeys(options, ['stream', 'from', 'follow'], 'read options');
-  const { stream, from, follow: follows = false } = options;
-  if (stream !== undefined) checkStreamName(stream);
-  if (from !== undefined && (!Number.isSafeInteger(from) || from < 0)) {
-    throw new SpillwayError('INVALID_OPTION', `option 'from': expected an offset (a whole number from 0), got ${String(from)}`, { subject: 'from' });
-  }
-  if (typeof follows !== 'boolean') {
-    throw new SpillwayError('INVALID_OPTION', `option 'follow': expected true or false, got ${String(follows)}`, { subject: 'follow' });
-  }
-  return { stream, from, follow: follows };
 }

@@ -1,11 +1,13 @@
 // Reading as an async iterator, and reading a directory that this process does not write.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { SpillwayError } from '../base/errors.ts';
 import { FOLLOW_POLL_MS } from '../base/limits.ts';
+import { checkStreamName } from '../base/names.ts';
+import { checkKeys } from '../base/options.ts';
 import type { LogRecord } from '../base/types.ts';
 import { LogReader } from '../log/reader.ts';
 import { readerIo } from '../platform/choose-io.ts';
-import { checkReadOptions } from './open.ts';
 
 export interface ReadOptions {
   /** Only records of this stream. */
@@ -14,6 +16,20 @@ export interface ReadOptions {
   readonly from?: number;
   /** Go on with what comes. */
   readonly follow?: boolean;
+}
+
+/** @throws INVALID_OPTION, INVALID_STREAM */
+export function checkReadOptions(options: ReadOptions): { stream: string | undefined; from: number | undefined; follow: boolean } {
+  checkKeys(options, ['stream', 'from', 'follow'], 'read options');
+  const { stream, from, follow: follows = false } = options;
+  if (stream !== undefined) checkStreamName(stream);
+  if (from !== undefined && (!Number.isSafeInteger(from) || from < 0)) {
+    throw new SpillwayError('INVALID_OPTION', `option 'from': expected an offset (a whole number from 0), got ${String(from)}`, { subject: 'from' });
+  }
+  if (typeof follows !== 'boolean') {
+    throw new SpillwayError('INVALID_OPTION', `option 'follow': expected true or false, got ${String(follows)}`, { subject: 'follow' });
+  }
+  return { stream, from, follow: follows };
 }
 
 /** Drives a reader. `more` waits for news at the end and says whether there may be any. */
@@ -26,7 +42,8 @@ export async function* follow(
     for (;;) {
       const records = reader.nextBatch();
       if (records !== undefined) yield* records;
-      else if (!follows || !(await more())) return;
+      else if (!follows) return reader.checkEnd();
+      else if (!(await more())) return;
     }
   } finally {
     reader.close();

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+// The command line: parses, calls, prints. Exit status: 0 ok, 2 usage or configuration, 3 corruption, 1 other.
+
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { inspectCommand, verifyCommand } from './check.ts';
+import { addLogFlags, logOptionsFrom } from './flags.ts';
+import { ingest } from './ingest.ts';
+import { report } from './output.ts';
+import { readCommand } from './read.ts';
+import { sampleCommand } from './sample.ts';
+
+const packageJson = new URL('../../../package.json', import.meta.url);
+const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string };
+
+function wholeNumber(text: string): number {
+  const n = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(n)) throw new InvalidArgumentError('expected a whole number from 0.');
+  return n;
+}
+
+/** Set by the command that ran. */
+let status = 0;
+
+function program(): Command {
+  const root = new Command('spillway')
+    .description('Durable batching ingest: a record is acknowledged once it is on stable storage, at one durable write per batch.')
+    .version(version)
+    .exitOverride()
+    .showSuggestionAfterError(true);
+
+  addLogFlags(root.command('ingest').description('append one record per line, and say what it cost'))
+    .requiredOption('--stream <NAME>', 'stream to file the records under')
+    .option('--input <FILE>', 'file to read, - for stdin', '-')
+    .option('--json', 'print one JSON object as the last line')
+    .action(async (o: Record<string, unknown>) => {
+      status = await ingest({ log: logOptionsFrom(o), stream: String(o['stream']), input: String(o['input']), json: o['json'] === true });
+    });
+
+  root
+    .command('read')
+    .description('print records, oldest first')
+    .requiredOption('--dir <DIR>', 'directory of the log')
+    .option('--stream <NAME>', 'only records of this stream')
+    .option('--from <OFFSET>', 'begin at this offset', wholeNumber)
+    .option('--count <N>', 'stop after this many records', wholeNumber)
+    .addOption(new Option('--format <FORMAT>', 'raw: payloads, one per line; json: one object per line').choices(['raw', 'json']).default('raw'))
+    .option('--follow', 'go on with what is appended, until interrupted')
+    .action(async (o: { dir: string; stream?: string; from?: number; count?: number; format: 'raw' | 'json'; follow?: boolean }) => {
+      const { dir, stream, from, count = Infinity, format, follow = false } = o;
+      const options = { ...(stream === undefined ? {} : { stream }), ...(from === undefined ? {} : { from }), follow };
+      status = await readCommand({ dir, read: options, count, format });
+    });
+
+  const check = (name: string, description: string, action: (dir: string, json: boolean) => number): void => {
+    root
+      .command(name)
+      .description(description)
+      .requiredOption('--dir <DIR>', 'directory of the log')
+      .option('--json', 'print one JSON object as the last line')
+      .action((o: { dir: string; json?: boolean }) => {
+        status = action(o.dir, o.json === true);
+      });
+  };
+  check('verify', 'check every batch and every record; exit 3 on damage', verifyCommand);
+  check('inspect', 'show segments, offsets, epochs and sizes', inspectCommand);
+
+  root
+    .command('sample')
+    .description('print generated events, one JSON object per line')
+    .option('--records <N>', 'how many', wholeNumber, 1000)
+    .option('--seed <N>', 'the same seed gives the same events', wholeNumber, 1)
+    .action(async (o: { records: number; seed: number }) => {
+      status = await sampleCommand(o.records, o.seed);
+    });
+  for (const command of root.commands) command.exitOverride().allowExcessArguments(false);
+  return root;
+}
+
+async function main(): Promise<number> {
+  try {
+    await program().parseAsync();
+    return status;
+  } catch (error) {
+    // commander has already printed its one line; help and version end with 0.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    return report(error, process.argv.includes('--json'));
+  }
+}
+
+process.exitCode = await main();
