@@ -73,7 +73,8 @@ export const errorKinds = {
   DISK_FULL: {
     retryable: true,
     exit: 1,
-    meaning: 'No space for the next segment. Appends wait until there is space; a close in this state gives this error.',
+    meaning:
+      'No space for the next segment. Appends wait until there is space; a close in this state gives this error.',
   },
   IO_ERROR: {
     retryable: false,

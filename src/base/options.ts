@@ -115,7 +115,8 @@ export const logOptionTable = [
     default: 64 * MIB,
     min: 0,
     max: 4 * GIB,
-    sentence: 'Appends that may wait for a full lane, per lane, in bytes; beyond it an append is refused (BACKLOG_FULL).',
+    sentence:
+      'Appends that may wait for a full lane, per lane, in bytes; beyond it an append is refused (BACKLOG_FULL).',
   },
   {
     name: 'retentionBytes',
@@ -182,7 +183,11 @@ export function parseBytes(text: string): number | undefined {
 
 /** 1048576 → `'1MiB'`: the largest unit that divides it. */
 export function formatBytes(bytes: number): string {
-  for (const [unit, size] of [['GiB', GIB], ['MiB', MIB], ['KiB', KIB]] as const) {
+  for (const [unit, size] of [
+    ['GiB', GIB],
+    ['MiB', MIB],
+    ['KiB', KIB],
+  ] as const) {
     if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
   }
   return String(bytes);
@@ -190,7 +195,11 @@ export function formatBytes(bytes: number): string {
 
 function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
-  return typeof value === 'object' && value !== null ? (Array.isArray(value) ? 'an array' : 'an object') : String(value);
+  return typeof value === 'object' && value !== null
+    ? Array.isArray(value)
+      ? 'an array'
+      : 'an object'
+    : String(value);
 }
 
 /** Levenshtein distance, for "did you mean". Wagner–Fischer, one row. */
@@ -209,9 +218,7 @@ function distance(a: string, b: string): number {
 /** The nearest known name, where one is near enough to be a misspelling. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const lower = name.toLowerCase();
-  const ranked = known
-    .map((k) => ({ k, d: distance(lower, k.toLowerCase()) }))
-    .sort((x, y) => x.d - y.d);
+  const ranked = known.map((k) => ({ k, d: distance(lower, k.toLowerCase()) })).sort((x, y) => x.d - y.d);
   const best = ranked[0];
   return best !== undefined && best.d <= Math.max(2, Math.floor(name.length / 3)) ? best.k : undefined;
 }
@@ -231,7 +238,8 @@ function invalid(spec: OptionSpec, expected: string, came: unknown): never {
 /** Checks one value against its row of the table. @throws INVALID_OPTION */
 export function checkOption(spec: OptionSpec, value: unknown): number | string {
   if (spec.type === 'string') {
-    if (typeof value !== 'string' || value.length === 0 || value.includes('\0')) invalid(spec, 'a non-empty text', value);
+    if (typeof value !== 'string' || value.length === 0 || value.includes('\0'))
+      invalid(spec, 'a non-empty text', value);
     return value;
   }
   if (spec.type === 'choice') {
@@ -296,13 +304,14 @@ export function resolveLogOptions(input: LogOptionsInput): LogOptions {
   return options;
 }
 
+function refuse(name: string, expected: string, came: number): never {
+  throw new SpillwayError('INVALID_OPTION', `option '${name}': expected ${expected}, got ${formatBytes(came)}`, {
+    subject: name,
+  });
+}
+
 /** Bounds that tie options to each other. */
 function checkTogether(o: LogOptions): void {
-  const refuse = (name: string, expected: string, came: number): never => {
-    throw new SpillwayError('INVALID_OPTION', `option '${name}': expected ${expected}, got ${formatBytes(came)}`, {
-      subject: name,
-    });
-  };
   if ((o.laneBytes & (o.laneBytes - 1)) !== 0) refuse('laneBytes', 'a power of two', o.laneBytes);
   if (o.segmentBytes % BLOCK_BYTES !== 0) refuse('segmentBytes', 'a multiple of 4KiB', o.segmentBytes);
   // A frame that does not fit before the lane's end is put at its start, behind padding: in the worst case it needs

@@ -8,7 +8,9 @@ import { count, printJson, printTable } from './output.ts';
 
 function warnForeign(foreign: readonly string[]): void {
   if (foreign.length === 0) return;
-  process.stderr.write(`spillway: ${foreign.length} file(s) here are not Spillway's and were left alone: ${foreign.slice(0, 5).join(', ')}\n`);
+  process.stderr.write(
+    `spillway: ${foreign.length} file(s) here are not Spillway's and were left alone: ${foreign.slice(0, 5).join(', ')}\n`,
+  );
 }
 
 /** @returns exit status: 0 whole, 3 damaged */
@@ -18,16 +20,24 @@ export function verifyCommand(dir: string, json: boolean): number {
     const result = verify(io, dir);
     warnForeign(result.foreign);
     for (const p of result.problems) {
-      process.stderr.write(`spillway: ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message} [CORRUPT]\n`);
+      process.stderr.write(
+        `spillway: ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message} [CORRUPT]\n`,
+      );
     }
     if (json) printJson(result);
     else {
       process.stdout.write(`${dir}: ${result.ok ? '0 problems' : `${result.problems.length} problem(s)`}\n`);
       printTable([
-        ['durable range', result.firstOffset === null ? 'empty' : `offsets ${result.firstOffset} to ${result.lastOffset}`],
+        [
+          'durable range',
+          result.firstOffset === null ? 'empty' : `offsets ${result.firstOffset} to ${result.lastOffset}`,
+        ],
         ['records', `${count(result.records)} in ${count(result.batches)} batches, ${result.segments} segment(s)`],
         ['payload bytes', count(result.bytes)],
-        ['torn tail', result.tornBytes === 0 ? 'none' : `${count(result.tornBytes)} bytes of a batch that was never acknowledged`],
+        [
+          'torn tail',
+          result.tornBytes === 0 ? 'none' : `${count(result.tornBytes)} bytes of a batch that was never acknowledged`,
+        ],
       ]);
     }
     return result.ok ? 0 : errorKinds.CORRUPT.exit;
@@ -53,7 +63,9 @@ export function inspectCommand(dir: string, json: boolean): number {
         problems: found.problems,
       });
     } else {
-      process.stdout.write(`${dir}: offsets ${found.startOffset} to ${found.endOffset - 1}, ${segments.length} segment(s)${found.listing.hasSpare ? ', one spare' : ''}\n`);
+      process.stdout.write(
+        `${dir}: offsets ${found.startOffset} to ${found.endOffset - 1}, ${segments.length} segment(s)${found.listing.hasSpare ? ', one spare' : ''}\n`,
+      );
       for (const s of segments) {
         const streams = Object.entries(s.streams).map(([name, n]) => `${name} ${count(n)}`);
         process.stdout.write(

@@ -18,14 +18,25 @@ function parse(spec: OptionSpec, text: string): number | string {
   }
 }
 
-const placeholder: Record<OptionSpec['type'], string> = { integer: 'N', number: 'N', bytes: 'SIZE', choice: 'MODE', string: 'DIR' };
+const placeholder: Record<OptionSpec['type'], string> = {
+  integer: 'N',
+  number: 'N',
+  bytes: 'SIZE',
+  choice: 'MODE',
+  string: 'DIR',
+};
 
 /** Adds a flag for every option of `open`. */
 export function addLogFlags(command: Command): Command {
   for (const spec of logOptionTable as readonly OptionSpec[]) {
     const { defaultText, bounds } = describeOption(spec);
-    const facts = [bounds, defaultText === 'required' ? '' : `default ${defaultText}`].filter((f) => f !== '').join('; ');
-    const option = new Option(`${spec.flag} <${placeholder[spec.type]}>`, facts === '' ? spec.sentence : `${spec.sentence} (${facts})`);
+    const facts = [bounds, defaultText === 'required' ? '' : `default ${defaultText}`]
+      .filter((f) => f !== '')
+      .join('; ');
+    const option = new Option(
+      `${spec.flag} <${placeholder[spec.type]}>`,
+      facts === '' ? spec.sentence : `${spec.sentence} (${facts})`,
+    );
     option.argParser((text: string) => parse(spec, text));
     option.makeOptionMandatory(defaultText === 'required');
     command.addOption(option);

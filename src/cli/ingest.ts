@@ -74,10 +74,20 @@ async function sizeOf(path: string): Promise<number> {
 }
 
 function unreadable(path: string, error: unknown): SpillwayError {
-  return new SpillwayError('INVALID_OPTION', `--input ${path}: expected a readable file or -, got: ${reasonOf(error)}`, { subject: 'input' });
+  return new SpillwayError(
+    'INVALID_OPTION',
+    `--input ${path}: expected a readable file or -, got: ${reasonOf(error)}`,
+    { subject: 'input' },
+  );
 }
 
-async function pump(log: SpillwayLog, options: IngestOptions, tally: Tally, progress: Progress, signal: AbortSignal): Promise<void> {
+async function pump(
+  log: SpillwayLog,
+  options: IngestOptions,
+  tally: Tally,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
   const lines = new LineSplitter(log.options.maxRecordBytes, (line) => {
     tally.refused++;
     if (tally.refusedLines.length < NAMED_REFUSALS) tally.refusedLines.push(line);
@@ -106,7 +116,8 @@ async function pump(log: SpillwayLog, options: IngestOptions, tally: Tally, prog
     }
   };
 
-  const input = options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: READ_CHUNK_BYTES });
+  const input =
+    options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: READ_CHUNK_BYTES });
   const stop = (): void => void input.destroy();
   signal.addEventListener('abort', stop);
   try {
@@ -134,9 +145,12 @@ function summarise(options: IngestOptions, log: SpillwayLog, tally: Tally, secon
   const write = stats.systemCalls.pwrite64 + stats.systemCalls.pwritev + stats.systemCalls.pwritev2;
   const sync = stats.systemCalls.fdatasync + stats.systemCalls.fsync;
   for (const { line, bytes } of tally.refusedLines) {
-    process.stderr.write(`spillway: line ${line}: ${count(bytes)} bytes, at most ${count(log.options.maxRecordBytes)} fit a record; not ingested [RECORD_TOO_LARGE]\n`);
+    process.stderr.write(
+      `spillway: line ${line}: ${count(bytes)} bytes, at most ${count(log.options.maxRecordBytes)} fit a record; not ingested [RECORD_TOO_LARGE]\n`,
+    );
   }
-  if (tally.refused > tally.refusedLines.length) process.stderr.write(`spillway: … and ${tally.refused - tally.refusedLines.length} more lines\n`);
+  if (tally.refused > tally.refusedLines.length)
+    process.stderr.write(`spillway: … and ${tally.refused - tally.refusedLines.length} more lines\n`);
   if (!options.json) {
     printText(options, log, tally, stats, { write, sync, seconds });
     return;
@@ -150,7 +164,13 @@ function summarise(options: IngestOptions, log: SpillwayLog, tally: Tally, secon
     refused: tally.refused,
     refusedLines: tally.refusedLines,
     io: stats.io,
-    syscalls: { write, sync, commitWrites: stats.systemCalls.commitWrites, commitSyncs: stats.systemCalls.commitSyncs, byName: stats.systemCalls },
+    syscalls: {
+      write,
+      sync,
+      commitWrites: stats.systemCalls.commitWrites,
+      commitSyncs: stats.systemCalls.commitSyncs,
+      byName: stats.systemCalls,
+    },
     checkpoints: stats.checkpoints,
     fillBytes: stats.fillBytes,
     closeReasons: stats.closeReasons,
@@ -182,13 +202,29 @@ function printText(
   printTable([
     ['offsets', tally.records === 0 ? 'none' : `${tally.firstOffset} to ${tally.lastOffset}`],
     ['bytes', count(tally.bytes)],
-    ['batches', `${count(stats.batches)}, closed by ${Object.entries(stats.closeReasons).filter(([, n]) => n > 0).map(([r, n]) => `${r} ${count(n)}`).join(', ') || 'nothing'}`],
+    [
+      'batches',
+      `${count(stats.batches)}, closed by ${
+        Object.entries(stats.closeReasons)
+          .filter(([, n]) => n > 0)
+          .map(([r, n]) => `${r} ${count(n)}`)
+          .join(', ') || 'nothing'
+      }`,
+    ],
     ['durable write', `${stats.io}: ${modeWords[stats.io]}`],
-    ['per record', `${figure(calls.commitWrites / records)} write calls and ${figure(calls.commitSyncs / records)} sync calls in batches`],
-    ['with all upkeep', `${figure(cost.write / records)} write calls and ${figure(cost.sync / records)} sync calls (segments, index, checkpoint)`],
+    [
+      'per record',
+      `${figure(calls.commitWrites / records)} write calls and ${figure(calls.commitSyncs / records)} sync calls in batches`,
+    ],
+    [
+      'with all upkeep',
+      `${figure(cost.write / records)} write calls and ${figure(cost.sync / records)} sync calls (segments, index, checkpoint)`,
+    ],
     ['rate', `${count(tally.records / cost.seconds)} records/s, ${figure(tally.bytes / cost.seconds / 1e6)} MB/s`],
     ['append to durable', `p50 ${milliseconds(stats.latency.p50Us)}, p99 ${milliseconds(stats.latency.p99Us)}`],
   ]);
   if (stats.nativeMissing !== null) process.stdout.write(`  the native addon did not load: ${stats.nativeMissing}\n`);
-  process.stdout.write(`next:  spillway read --dir ${dir} --stream ${options.stream} --count 3\n       spillway verify --dir ${dir}\n`);
+  process.stdout.write(
+    `next:  spillway read --dir ${dir} --stream ${options.stream} --count 3\n       spillway verify --dir ${dir}\n`,
+  );
 }

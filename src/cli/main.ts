@@ -15,7 +15,8 @@ const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: 
 
 function wholeNumber(text: string): number {
   const n = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(n)) throw new InvalidArgumentError('expected a whole number from 0.');
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(n))
+    throw new InvalidArgumentError('expected a whole number from 0.');
   return n;
 }
 
@@ -24,7 +25,9 @@ let status = 0;
 
 function program(): Command {
   const root = new Command('spillway')
-    .description('Durable batching ingest: a record is acknowledged once it is on stable storage, at one durable write per batch.')
+    .description(
+      'Durable batching ingest: a record is acknowledged once it is on stable storage, at one durable write per batch.',
+    )
     .version(version)
     .exitOverride()
     .showSuggestionAfterError(true);
@@ -34,7 +37,12 @@ function program(): Command {
     .option('--input <FILE>', 'file to read, - for stdin', '-')
     .option('--json', 'print one JSON object as the last line')
     .action(async (o: Record<string, unknown>) => {
-      status = await ingest({ log: logOptionsFrom(o), stream: String(o['stream']), input: String(o['input']), json: o['json'] === true });
+      status = await ingest({
+        log: logOptionsFrom(o),
+        stream: String(o['stream']),
+        input: String(o['input']),
+        json: o['json'] === true,
+      });
     });
 
   root
@@ -44,13 +52,30 @@ function program(): Command {
     .option('--stream <NAME>', 'only records of this stream')
     .option('--from <OFFSET>', 'begin at this offset', wholeNumber)
     .option('--count <N>', 'stop after this many records', wholeNumber)
-    .addOption(new Option('--format <FORMAT>', 'raw: payloads, one per line; json: one object per line').choices(['raw', 'json']).default('raw'))
+    .addOption(
+      new Option('--format <FORMAT>', 'raw: payloads, one per line; json: one object per line')
+        .choices(['raw', 'json'])
+        .default('raw'),
+    )
     .option('--follow', 'go on with what is appended, until interrupted')
-    .action(async (o: { dir: string; stream?: string; from?: number; count?: number; format: 'raw' | 'json'; follow?: boolean }) => {
-      const { dir, stream, from, count = Infinity, format, follow = false } = o;
-      const options = { ...(stream === undefined ? {} : { stream }), ...(from === undefined ? {} : { from }), follow };
-      status = await readCommand({ dir, read: options, count, format });
-    });
+    .action(
+      async (o: {
+        dir: string;
+        stream?: string;
+        from?: number;
+        count?: number;
+        format: 'raw' | 'json';
+        follow?: boolean;
+      }) => {
+        const { dir, stream, from, count = Infinity, format, follow = false } = o;
+        const options = {
+          ...(stream === undefined ? {} : { stream }),
+          ...(from === undefined ? {} : { from }),
+          follow,
+        };
+        status = await readCommand({ dir, read: options, count, format });
+      },
+    );
 
   const check = (name: string, description: string, action: (dir: string, json: boolean) => number): void => {
     root

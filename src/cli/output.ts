@@ -36,7 +36,9 @@ export function report(error: unknown, json: boolean): number {
   }
   process.stderr.write(`spillway: ${error.message} [${error.code}]\n`);
   for (const p of error.details.problems ?? []) {
-    process.stderr.write(`  ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message}\n`);
+    process.stderr.write(
+      `  ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message}\n`,
+    );
   }
   if (json) printJson({ error: error.code, message: error.message, problems: error.details.problems ?? [] });
   return errorKinds[error.code].exit;

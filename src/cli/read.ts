@@ -16,13 +16,16 @@ const NEWLINE = Buffer.from('\n');
 /** Output is handed to the kernel in pieces of this size, or as soon as there is nothing more to read. */
 const FLUSH_BYTES = 64 * 1024;
 
+/** Bytes as JSON: text where they are UTF-8, else base64 under another name. */
+function asText(name: string, bytes: Uint8Array): Record<string, string> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return isUtf8(buffer) ? { [name]: buffer.toString('utf8') } : { [`${name}Base64`]: buffer.toString('base64') };
+}
+
 function asJson(record: LogRecord): Buffer {
   const { offset, stream, timestampMs, key, payload } = record;
-  const text = (name: string, bytes: Uint8Array): Record<string, string> => {
-    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    return isUtf8(buffer) ? { [name]: buffer.toString('utf8') } : { [`${name}Base64`]: buffer.toString('base64') };
-  };
-  return Buffer.from(`${JSON.stringify({ offset, stream, timestampMs, ...(key === null ? {} : text('key', key)), ...text('payload', payload) })}\n`);
+  const keyText = key === null ? {} : asText('key', key);
+  return Buffer.from(`${JSON.stringify({ offset, stream, timestampMs, ...keyText, ...asText('payload', payload) })}\n`);
 }
 
 /** Collects output, and waits for a slow reader of it. */

@@ -3,7 +3,15 @@
 
 import { once } from 'node:events';
 
-const types = ['order.created', 'order.paid', 'order.shipped', 'cart.updated', 'user.login', 'page.view', 'device.telemetry'];
+const types = [
+  'order.created',
+  'order.paid',
+  'order.shipped',
+  'cart.updated',
+  'user.login',
+  'page.view',
+  'device.telemetry',
+];
 const regions = ['eu-west', 'eu-north', 'us-east', 'us-west', 'ap-south'];
 
 /** mulberry32 (T. Ettinger): 32 random bits from a 32-bit state; enough for samples. */
@@ -34,7 +42,7 @@ export function sampleEvent(n: number, random: () => number): string {
 
 export async function sampleCommand(records: number, seed: number): Promise<number> {
   const random = seededRandom(seed);
-  for (let n = 0; n < records; ) {
+  for (let n = 0; n < records;) {
     let text = '';
     for (const end = Math.min(records, n + 500); n < end; n++) text += `${sampleEvent(n, random)}\n`;
     if (!process.stdout.write(text)) await once(process.stdout, 'drain');

@@ -179,7 +179,11 @@ export function planBatchBytes(plan: BatchPlan): number {
  * Reads a batch header; nothing of the batch but these 64 bytes is looked at, and no length is believed that does not
  * fit the others or the `available` bytes of the file from here on. The checksum is not checked: see `checkBatch`.
  */
-export function decodeBatchHeader(head: Uint8Array, segment: SegmentIdentity, available: number): BatchHeader | Invalid {
+export function decodeBatchHeader(
+  head: Uint8Array,
+  segment: SegmentIdentity,
+  available: number,
+): BatchHeader | Invalid {
   if (head.length < BATCH_HEADER_BYTES) return { invalid: 'the file ends inside a batch header' };
   const v = viewOf(head);
   if (v.getUint32(0, true) !== BATCH_MAGIC) return { invalid: 'no batch begins here' };
@@ -275,7 +279,8 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
     const keyBytes = v.getUint16(at + 14, true);
     const keyAt = at + RECORD_HEADER_BYTES;
     const payloadAt = keyAt + keyBytes;
-    const next = at + Math.ceil((RECORD_HEADER_BYTES + keyBytes + payloadBytes) / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
+    const next =
+      at + Math.ceil((RECORD_HEADER_BYTES + keyBytes + payloadBytes) / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
     const stream = names.get(meta & 0xffff);
     if (next > end || stream === undefined || meta >>> 24 !== 0) {
       return { invalid: `record ${i} of ${header.records} does not fit the batch` };

@@ -45,7 +45,9 @@ function readHolder(io: FileIo, fd: number): Holder | undefined {
   const n = io.read(fd, text, 0);
   try {
     const holder = JSON.parse(Buffer.from(text.subarray(0, n)).toString('utf8')) as Partial<Holder>;
-    return typeof holder.pid === 'number' ? { startTicks: '', host: hostname(), kernelLock: false, ...holder, pid: holder.pid } : undefined;
+    return typeof holder.pid === 'number'
+      ? { startTicks: '', host: hostname(), kernelLock: false, ...holder, pid: holder.pid }
+      : undefined;
   } catch {
     return undefined; // empty, or torn by a crash while it was written: nobody holds it
   }
@@ -58,7 +60,9 @@ function locked(dir: string, holder: Holder | undefined): SpillwayError {
       : holder.pid === process.pid && holder.host === hostname()
         ? `this process (pid ${holder.pid})`
         : `process ${holder.pid} on ${holder.host}`;
-  return new SpillwayError('LOCKED', `${dir} is open for writing by ${who}; a log has one writer at a time`, { subject: dir });
+  return new SpillwayError('LOCKED', `${dir} is open for writing by ${who}; a log has one writer at a time`, {
+    subject: dir,
+  });
 }
 
 export class DirectoryLock {

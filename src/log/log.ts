@@ -25,6 +25,7 @@ import type { BatchPlan } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { CheckpointFile } from './checkpoint.ts';
 import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes, type SegmentHeader } from './format.ts';
+import { writeIndex } from './index-file.ts';
 import { indexName, segmentName } from './names.ts';
 import { recover, type FoundSegment, type Recovered } from './recovery.ts';
 import { SegmentIndex } from './segment-index.ts';
@@ -96,7 +97,8 @@ export class Log {
     if (recovered.problems.length > 0) {
       const [p] = recovered.problems;
       const range = `offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}`;
-      const more = recovered.problems.length > 1 ? `; and ${recovered.problems.length - 1} more, see spillway verify` : '';
+      const more =
+        recovered.problems.length > 1 ? `; and ${recovered.problems.length - 1} more, see spillway verify` : '';
       throw new SpillwayError(
         'CORRUPT',
         `${join(options.dir, p.file)} at byte ${p.position}, ${range}: ${p.message}${more}`,
@@ -185,7 +187,12 @@ export class Log {
     const staging = this.#staging[this.#batches & 1];
     const committedAtMs = this.#clock.wallMs();
     const baseOffset = this.#appendedOffset;
-    const prefixBytes = encodeBatchPrefix(staging, plan, { epoch: header.epoch, salt: header.salt, baseOffset, committedAtMs });
+    const prefixBytes = encodeBatchPrefix(staging, plan, {
+      epoch: header.epoch,
+      salt: header.salt,
+      baseOffset,
+      committedAtMs,
+    });
     const batchBytes = this.#io.bytes.seal(staging, prefixBytes, plan.sources, plan.ranges, plan.rangeCount);
     const position = index.endPosition;
     index.add({ baseOffset, records: plan.records, batchBytes, committedAtMs }, namedRows(plan));
@@ -230,7 +237,7 @@ export class Log {
       this.#free(index.baseOffset, 0);
       this.#activate();
     } else {
-      this.#seal(index);
+      writeIndex(this.#io, this.#dir, index);
       this.#activeIsSealed = true;
       this.#activate();
       this.#activeIsSealed = false;
@@ -253,9 +260,13 @@ export class Log {
    */
   truncateBefore(offset: number): void {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset > this.#durableOffset) {
-      throw new SpillwayError('OFFSET_OUT_OF_RANGE', `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`, {
-        subject: String(offset),
-      });
+      throw new SpillwayError(
+        'OFFSET_OUT_OF_RANGE',
+        `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`,
+        {
+          subject: String(offset),
+        },
+      );
     }
     if (offset <= this.#startOffset) return;
     this.#startOffset = offset;
@@ -265,18 +276,8 @@ export class Log {
 
   /** Applies retentionBytes and retentionMs. */
   retain(): void {
-    const { retentionBytes, retentionMs, segmentBytes } = this.#options;
-    let total = segmentBytes;
-    for (const s of this.#sealed) total += s.fileBytes;
-    let start = this.#startOffset;
-    for (const s of this.#sealed) {
-      const tooMuch = retentionBytes > 0 && total > retentionBytes;
-      const tooOld = retentionMs > 0 && this.#clock.wallMs() - s.lastCommitMs > retentionMs;
-      if (!tooMuch && !tooOld) break;
-      total -= s.fileBytes;
-      start = s.nextOffset;
-    }
-    this.truncateBefore(start);
+    const start = retainedFrom(this.#sealed, this.#options, this.#clock.wallMs());
+    if (start !== undefined) this.truncateBefore(start);
   }
 
   /** True when the durable end has moved since it was last written down. */
@@ -344,7 +345,13 @@ export class Log {
       const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', true);
       // What was read may never have been forced to the device by the writer that died.
       this.#io.sync(fd);
-      const header = { epoch: index.epoch, salt: found.salt, baseOffset, segmentBytes: fileBytes, createdAtMs: found.createdAtMs };
+      const header = {
+        epoch: index.epoch,
+        salt: found.salt,
+        baseOffset,
+        segmentBytes: fileBytes,
+        createdAtMs: found.createdAtMs,
+      };
       this.#active = { fd, header, index };
       return;
     }
@@ -352,23 +359,9 @@ export class Log {
       const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', false);
       this.#io.sync(fd);
       this.#io.close(fd);
-      this.#seal(index);
+      writeIndex(this.#io, this.#dir, index);
     }
     this.#sealed.push({ baseOffset, nextOffset: index.nextOffset, fileBytes, lastCommitMs: index.lastCommitMs });
-  }
-
-  #seal(index: SegmentIndex): void {
-    const path = join(this.#dir, indexName(index.baseOffset));
-    const temporary = `${path}.tmp`;
-    if (this.#io.exists(temporary)) this.#io.unlink(temporary);
-    const fd = this.#io.open(temporary, 'create', false);
-    try {
-      this.#io.write(fd, index.encode(this.#io), 0);
-      this.#io.sync(fd);
-    } finally {
-      this.#io.close(fd);
-    }
-    this.#io.rename(temporary, path);
   }
 
   #activate(): void {
@@ -406,4 +399,20 @@ export class Log {
 
 function namedRows(plan: BatchPlan): { name: string; records: number }[] {
   return plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
+}
+
+/** Offset from which on segments are kept; undefined where all are. */
+function retainedFrom(sealed: readonly Sealed[], options: StorageOptions, nowMs: number): number | undefined {
+  const { retentionBytes, retentionMs, segmentBytes } = options;
+  let total = segmentBytes;
+  for (const s of sealed) total += s.fileBytes;
+  let start: number | undefined;
+  for (const s of sealed) {
+    const tooMuch = retentionBytes > 0 && total > retentionBytes;
+    const tooOld = retentionMs > 0 && nowMs - s.lastCommitMs > retentionMs;
+    if (!tooMuch && !tooOld) break;
+    total -= s.fileBytes;
+    start = s.nextOffset;
+  }
+  return start;
 }

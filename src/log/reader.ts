@@ -15,7 +15,8 @@ import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint } from './checkpoint.ts';
 import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
 import { segmentName } from './names.ts';
-import { listDirectory, readIndex } from './recovery.ts';
+import { readIndex } from './index-file.ts';
+import { listDirectory } from './recovery.ts';
 import { nextValidBatch } from './scan.ts';
 import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -198,9 +199,11 @@ export class LogReader {
   #read(place: Place): Batch | 'moved' | undefined {
     const limit = this.#durableOffset?.() ?? Infinity;
     if (place.offset >= limit) return undefined;
-    if (place.index !== undefined && place.position >= place.index.endPosition) return this.#move(place, place.index.nextOffset);
+    if (place.index !== undefined && place.position >= place.index.endPosition)
+      return this.#move(place, place.index.nextOffset);
     // A successor's existence is asked for BEFORE the batch is looked for: else one written in between were missed.
-    const successor = place.index === undefined && place.offset > place.file.baseOffset && this.#hasSegment(place.offset);
+    const successor =
+      place.index === undefined && place.offset > place.file.baseOffset && this.#hasSegment(place.offset);
     const batch = place.file.batchAt(place.position, place.offset);
     if (!('invalid' in batch)) {
       if (limit === Infinity && place.index === undefined) this.#syncBefore(place, batch);
@@ -218,7 +221,8 @@ export class LogReader {
       // The evidence was gathered after the look: the batch may have been written in between. Look again.
       const again = place.file.batchAt(place.position, place.offset);
       if (!('invalid' in again)) return again;
-      if (!this.#hasSegment(place.offset)) throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
+      if (!this.#hasSegment(place.offset))
+        throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
     }
     return undefined;
   }
@@ -236,7 +240,11 @@ export class LogReader {
     // Whatever the file holds by now is durable after this: look how far that is, so that one sync serves all of it.
     let position = place.position;
     let offset = place.offset;
-    for (let b: ReturnType<SegmentFile['batchAt']> = batch; !('invalid' in b); b = place.file.batchAt(position, offset)) {
+    for (
+      let b: ReturnType<SegmentFile['batchAt']> = batch;
+      !('invalid' in b);
+      b = place.file.batchAt(position, offset)
+    ) {
       position += b.header.batchBytes;
       offset += b.header.records;
       if (position - place.position >= 4 * 1024 * 1024) break;
@@ -285,16 +293,24 @@ export class LogReader {
   /** Waiting silently for an offset far ahead would look like an empty log. */
   #refuseBeyond(end: number): void {
     if (this.#wantedFrom === undefined || this.#wantedFrom <= end) return;
-    throw new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${this.#wantedFrom} does not exist yet: the log ends at ${end}`, {
-      subject: String(this.#wantedFrom),
-    });
+    throw new SpillwayError(
+      'OFFSET_OUT_OF_RANGE',
+      `offset ${this.#wantedFrom} does not exist yet: the log ends at ${end}`,
+      {
+        subject: String(this.#wantedFrom),
+      },
+    );
   }
 
   #overtaken(start: number): SpillwayError {
     const asked = this.#wantedFrom === undefined ? '' : ` (reading began at ${this.#wantedFrom})`;
-    return new SpillwayError('OFFSET_OUT_OF_RANGE', `offset ${this.#next} was removed while it was to be read${asked}: the log starts at ${start}`, {
-      subject: String(this.#next),
-    });
+    return new SpillwayError(
+      'OFFSET_OUT_OF_RANGE',
+      `offset ${this.#next} was removed while it was to be read${asked}: the log starts at ${start}`,
+      {
+        subject: String(this.#next),
+      },
+    );
   }
 
   #corrupt(file: string, position: number, offset: number, message: string): SpillwayError {

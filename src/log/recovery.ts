@@ -6,10 +6,11 @@ import { SpillwayError, type Problem } from '../base/errors.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint, type Checkpoint } from './checkpoint.ts';
 import type { Invalid } from './format.ts';
-import { CHECKPOINT_FILE, indexName, segmentName, sortNames, type DirectoryListing } from './names.ts';
+import { readIndex } from './index-file.ts';
+import { CHECKPOINT_FILE, segmentName, sortNames, type DirectoryListing } from './names.ts';
 import { scanSegment } from './scan.ts';
 import { SegmentFile } from './segment-file.ts';
-import { SegmentIndex } from './segment-index.ts';
+import type { SegmentIndex } from './segment-index.ts';
 
 export interface FoundSegment {
   readonly baseOffset: number;
@@ -105,7 +106,12 @@ export function listDirectory(io: FileIo, dir: string): DirectoryListing {
   return listing;
 }
 
-function findCheckpoint(io: FileIo, dir: string, listing: DirectoryListing, problems: Problem[]): Checkpoint | undefined {
+function findCheckpoint(
+  io: FileIo,
+  dir: string,
+  listing: DirectoryListing,
+  problems: Problem[],
+): Checkpoint | undefined {
   if (!listing.hasCheckpoint) {
     if (listing.segments.length > 0) problems.push(checkpointProblem('the file is missing'));
     return undefined;
@@ -144,7 +150,13 @@ function openSegment(
     refuseNewer(file, join(dir, segmentName(baseOffset)));
     const next = listing.segments.find((s) => s > baseOffset);
     const lastOffset = next !== undefined ? next - 1 : durableOffset > baseOffset ? durableOffset - 1 : null;
-    problems.push({ file: segmentName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset, message: file.invalid });
+    problems.push({
+      file: segmentName(baseOffset),
+      position: 0,
+      firstOffset: baseOffset,
+      lastOffset,
+      message: file.invalid,
+    });
     return undefined;
   }
   const { header, fileBytes } = file;
@@ -167,18 +179,6 @@ function openSegment(
     return { segment: describe(scan.index, false), tornBytes: scan.tornBytes };
   } finally {
     file.close();
-  }
-}
-
-export function readIndex(io: FileIo, dir: string, baseOffset: number): SegmentIndex | Invalid {
-  const fd = io.open(join(dir, indexName(baseOffset)), 'read', false);
-  try {
-    // An index is smaller than its segment: 8 bytes per 4 KiB batch, and less per stream of a batch than its records.
-    const bytes = new Uint8Array(Math.min(io.size(fd), 2 ** 30));
-    io.read(fd, bytes, 0);
-    return SegmentIndex.decode(io, bytes);
-  } finally {
-    io.close(fd);
   }
 }
 

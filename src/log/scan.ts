@@ -61,7 +61,13 @@ function endOf(file: SegmentFile, index: SegmentIndex, durableOffset: number, wr
         message: wrong.invalid,
       }
     : undefined;
-  return { index, problem, newer: wrong.newer === true, resumeAt, tornBytes: damaged ? 0 : file.claimedBytesAt(position) };
+  return {
+    index,
+    problem,
+    newer: wrong.newer === true,
+    resumeAt,
+    tornBytes: damaged ? 0 : file.claimedBytesAt(position),
+  };
 }
 
 /** First valid batch of this life of the segment at or behind `position` whose offset is beyond `offset`. */

@@ -119,13 +119,16 @@ export class SegmentFile {
   #decode(position: number, expectedOffset: number): Batch | Invalid | undefined {
     const at = position - this.#chunkAt;
     if (at < 0 || at + BATCH_HEADER_BYTES > this.#chunk.length) {
-      return position + BATCH_HEADER_BYTES > this.fileBytes ? { invalid: 'the file ends here' } : { invalid: 'not read' };
+      return position + BATCH_HEADER_BYTES > this.fileBytes
+        ? { invalid: 'the file ends here' }
+        : { invalid: 'not read' };
     }
     const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position);
     if ('invalid' in header) return header;
     if (at + header.batchBytes > this.#chunk.length) return undefined;
     const bytes = this.#chunk.subarray(at, at + header.batchBytes);
-    if (!checksumMatches(bytes, header, this.#io.bytes.crc32c)) return { invalid: 'the checksum of the batch does not match' };
+    if (!checksumMatches(bytes, header, this.#io.bytes.crc32c))
+      return { invalid: 'the checksum of the batch does not match' };
     if (header.baseOffset !== expectedOffset) {
       return { invalid: `the batch begins at offset ${header.baseOffset}, expected ${expectedOffset}` };
     }

@@ -121,9 +121,12 @@ export class SegmentIndex {
     if (bytes.length < HEADER_BYTES) return { invalid: 'the index is shorter than its header' };
     const v = viewOf(bytes);
     if (v.getUint32(0, true) !== MAGIC) return { invalid: 'this is not an index' };
-    if (v.getUint32(44, true) !== bytes.length - HEADER_BYTES) return { invalid: 'the length of the index does not fit' };
-    if (v.getUint32(BATCH_CRC_AT, true) !== checksum(io, bytes)) return { invalid: 'the checksum of the index does not match' };
-    if (v.getUint16(4, true) !== FORMAT_VERSION) return { invalid: `the index has format version ${v.getUint16(4, true)}`, newer: true };
+    if (v.getUint32(44, true) !== bytes.length - HEADER_BYTES)
+      return { invalid: 'the length of the index does not fit' };
+    if (v.getUint32(BATCH_CRC_AT, true) !== checksum(io, bytes))
+      return { invalid: 'the checksum of the index does not match' };
+    if (v.getUint16(4, true) !== FORMAT_VERSION)
+      return { invalid: `the index has format version ${v.getUint16(4, true)}`, newer: true };
     const index = new SegmentIndex(getU64(v, 8), v.getUint32(32, true));
     index.nextOffset = getU64(v, 16);
     index.endPosition = getU64(v, 24);

@@ -6,7 +6,8 @@ import type { Problem } from '../base/errors.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { decodeRecords } from './format.ts';
 import { indexName, segmentName } from './names.ts';
-import { readIndex, recover, type Recovered } from './recovery.ts';
+import { readIndex } from './index-file.ts';
+import { recover, type Recovered } from './recovery.ts';
 import { scanSegment } from './scan.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -162,4 +163,3 @@ export function inspect(io: FileIo, dir: string): { segments: InspectedSegment[]
   }));
   return { segments, found };
 }
-

@@ -146,7 +146,8 @@ export class CommitLoop {
         this.#shared.state = 'full';
         this.#lanes.notifyAll();
         this.#obey();
-        if (this.#closeId !== undefined) throw new SpillwayError('DISK_FULL', `closed while the disk was full: ${(error as Error).message}`);
+        if (this.#closeId !== undefined)
+          throw new SpillwayError('DISK_FULL', `closed while the disk was full: ${(error as Error).message}`);
         waitForSignal(this.#shared.words, this.#shared.doorbell, seen, DISK_FULL_RETRY_MS);
       }
     }
@@ -160,7 +161,10 @@ export class CommitLoop {
       this.#shared.set('lanes', this.#lanes.size);
     }
     const lacking = (bound: number, have: number): number => (idle ? 1 : Math.max(1, bound - have));
-    this.#lanes.wakeAfter(lacking(this.#window.maxRecords, waiting.records), lacking(this.#window.maxBytes, waiting.bytes));
+    this.#lanes.wakeAfter(
+      lacking(this.#window.maxRecords, waiting.records),
+      lacking(this.#window.maxBytes, waiting.bytes),
+    );
     Atomics.store(words, sleeping, 1);
     // Published after the look above and before SLEEPING was set: nobody rang for it.
     const records = this.#lanes.availableRecords();

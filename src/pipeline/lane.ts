@@ -57,15 +57,21 @@ interface Job {
   readonly reject: (error: SpillwayError) => void;
 }
 
+const noOptions: AppendOptions = {};
+
 /** How often a thread that waits for acknowledgements looks for itself, in case nobody is left to wake it. */
 const KEEP_ALIVE_MS = 1000;
 
 function toBytes(payload: unknown, what: string): Uint8Array {
   if (payload instanceof Uint8Array) return payload;
   if (typeof payload === 'string') return Buffer.from(payload, 'utf8');
-  throw new SpillwayError('INVALID_RECORD', `${what}: expected a Uint8Array or a string, got ${payload === null ? 'null' : typeof payload}`, {
-    subject: what,
-  });
+  throw new SpillwayError(
+    'INVALID_RECORD',
+    `${what}: expected a Uint8Array or a string, got ${payload === null ? 'null' : typeof payload}`,
+    {
+      subject: what,
+    },
+  );
 }
 
 export class Lane {
@@ -104,17 +110,22 @@ export class Lane {
    * Rejects with INVALID_STREAM, INVALID_RECORD, RECORD_TOO_LARGE, BACKLOG_FULL, TOO_MANY_STREAMS, CLOSED (not appended);
    * POISONED, WORKER_DIED (may or may not be in the log).
    */
-  async append(stream: string, payload: Payload, options: AppendOptions = {}): Promise<Appended> {
-    const { firstOffset } = await this.#submit(stream, [payload], options);
-    return { offset: firstOffset };
+  append(stream: string, payload: Payload, options: AppendOptions = noOptions): Promise<Appended> {
+    return new Promise<Appended>((resolve, reject) => {
+      const done = (result: AppendedMany): void => resolve({ offset: result.firstOffset });
+      this.#admit(this.#checked(stream, [payload], options, done, reject));
+    });
   }
 
   /**
    * Appends records in order. Resolves once all are on stable storage; refuses all if one is refused. A crash may leave
    * a prefix of them. Rejects as `append` does.
    */
-  appendMany(stream: string, payloads: readonly Payload[], options: AppendOptions = {}): Promise<AppendedMany> {
-    return this.#submit(stream, payloads, options);
+  appendMany(stream: string, payloads: readonly Payload[], options: AppendOptions = noOptions): Promise<AppendedMany> {
+    return new Promise<AppendedMany>((resolve, reject) => {
+      // What is thrown here rejects the promise: a caller's mistake is never a synchronous exception.
+      this.#admit(this.#checked(stream, payloads, options, resolve, reject));
+    });
   }
 
   /** Resolves once everything that waits for room is in the lane, or was rejected. */
@@ -142,13 +153,6 @@ export class Lane {
     return this.#pending.length - this.#head;
   }
 
-  #submit(stream: string, payloads: readonly Payload[], options: AppendOptions): Promise<AppendedMany> {
-    return new Promise<AppendedMany>((resolve, reject) => {
-      // What is thrown here rejects the promise: a caller's mistake is never a synchronous exception.
-      this.#admit(this.#checked(stream, payloads, options, resolve, reject));
-    });
-  }
-
   #checked(
     stream: string,
     payloads: readonly Payload[],
@@ -157,13 +161,16 @@ export class Lane {
     reject: Job['reject'],
   ): Job {
     if (!this.#streams.has(stream)) checkStreamName(stream);
-    if (payloads.length === 0) throw new SpillwayError('INVALID_RECORD', 'appendMany: expected at least one payload, got none');
+    if (payloads.length === 0)
+      throw new SpillwayError('INVALID_RECORD', 'appendMany: expected at least one payload, got none');
     const key = options.key === undefined ? null : toBytes(options.key, 'key');
     const keyBytes = key?.length ?? 0;
     if (keyBytes > MAX_KEY_BYTES) {
-      throw new SpillwayError('INVALID_RECORD', `key: expected at most ${MAX_KEY_BYTES} bytes, got ${keyBytes}`, { subject: 'key' });
+      throw new SpillwayError('INVALID_RECORD', `key: expected at most ${MAX_KEY_BYTES} bytes, got ${keyBytes}`, {
+        subject: 'key',
+      });
     }
-    const list: Uint8Array[] = new Array(payloads.length);
+    const list: Uint8Array[] = [];
     let bytes = 0;
     for (let i = 0; i < payloads.length; i++) {
       const payload = toBytes(payloads[i], `payload ${i}`);
@@ -174,7 +181,7 @@ export class Lane {
           { subject: String(i) },
         );
       }
-      list[i] = payload;
+      list.push(payload);
       bytes += payload.length + keyBytes + WAITER_OVERHEAD_BYTES;
     }
     const flags = options.unterminated === true ? FLAG_UNTERMINATED : 0;
@@ -225,9 +232,13 @@ export class Lane {
     if (this.#producer.freeBytes < 512) return undefined;
     const id = this.#shared.nextStreamId();
     if (id > MAX_STREAM_IDS) {
-      throw new SpillwayError('TOO_MANY_STREAMS', `stream '${stream}': ${MAX_STREAM_IDS} pairs of lane and stream are in use since the log was opened`, {
-        subject: stream,
-      });
+      throw new SpillwayError(
+        'TOO_MANY_STREAMS',
+        `stream '${stream}': ${MAX_STREAM_IDS} pairs of lane and stream are in use since the log was opened`,
+        {
+          subject: stream,
+        },
+      );
     }
     if (!this.#producer.declare(id, Buffer.from(stream, 'latin1'))) return undefined;
     this.#streams.set(stream, id);
@@ -258,7 +269,8 @@ export class Lane {
     this.#unblock();
     const failure = this.#failure();
     if (failure !== undefined) this.#rejectAll(failure);
-    if (this.#blocked.length === 0 || this.#unacknowledged === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
+    if (this.#blocked.length === 0 || this.#unacknowledged === 0)
+      for (const wake of this.#idleWaiters.splice(0)) wake();
   }
 
   #readAcks(): void {
@@ -303,7 +315,9 @@ export class Lane {
   #failure(): SpillwayError | undefined {
     const state = this.#shared.state;
     if (state === 'poisoned') return this.#shared.failure();
-    return state === 'closed' ? new SpillwayError('CLOSED', 'the log was closed before this record was durable') : undefined;
+    return state === 'closed'
+      ? new SpillwayError('CLOSED', 'the log was closed before this record was durable')
+      : undefined;
   }
 
   #rejectAll(failure: SpillwayError): void {

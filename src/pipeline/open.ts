@@ -122,7 +122,11 @@ export class SpillwayLog {
     const shared = this.#shared;
     const io = readerIo();
     try {
-      const reader = new LogReader(io, this.options.dir, { stream, from, durableOffset: () => shared.offset('durable') });
+      const reader = new LogReader(io, this.options.dir, {
+        stream,
+        from,
+        durableOffset: () => shared.offset('durable'),
+      });
       yield* follow(reader, follows, async () => {
         const seen = Atomics.load(shared.words, shared.progress);
         const ended = shared.state === 'closed' || shared.state === 'poisoned';

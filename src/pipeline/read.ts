@@ -19,15 +19,25 @@ export interface ReadOptions {
 }
 
 /** @throws INVALID_OPTION, INVALID_STREAM */
-export function checkReadOptions(options: ReadOptions): { stream: string | undefined; from: number | undefined; follow: boolean } {
+export function checkReadOptions(options: ReadOptions): {
+  stream: string | undefined;
+  from: number | undefined;
+  follow: boolean;
+} {
   checkKeys(options, ['stream', 'from', 'follow'], 'read options');
   const { stream, from, follow: follows = false } = options;
   if (stream !== undefined) checkStreamName(stream);
   if (from !== undefined && (!Number.isSafeInteger(from) || from < 0)) {
-    throw new SpillwayError('INVALID_OPTION', `option 'from': expected an offset (a whole number from 0), got ${String(from)}`, { subject: 'from' });
+    throw new SpillwayError(
+      'INVALID_OPTION',
+      `option 'from': expected an offset (a whole number from 0), got ${String(from)}`,
+      { subject: 'from' },
+    );
   }
   if (typeof follows !== 'boolean') {
-    throw new SpillwayError('INVALID_OPTION', `option 'follow': expected true or false, got ${String(follows)}`, { subject: 'follow' });
+    throw new SpillwayError('INVALID_OPTION', `option 'follow': expected true or false, got ${String(follows)}`, {
+      subject: 'follow',
+    });
   }
   return { stream, from, follow: follows };
 }

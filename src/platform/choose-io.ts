@@ -25,9 +25,13 @@ export function chooseIo(dir: string, wanted: LogOptions['io'], counters: Float6
   if (wanted === 'js') return new JsIo(counters);
   if (native === undefined) {
     if (wanted === 'auto') return new JsIo(counters);
-    throw new SpillwayError('INVALID_OPTION', `option 'io': ${wanted} needs the native addon, which did not load: ${nativeMissing}`, {
-      subject: 'io',
-    });
+    throw new SpillwayError(
+      'INVALID_OPTION',
+      `option 'io': ${wanted} needs the native addon, which did not load: ${nativeMissing}`,
+      {
+        subject: 'io',
+      },
+    );
   }
   const modes = wanted === 'auto' ? (['direct', 'buffered', 'portable'] as const) : ([wanted] as const);
   let refused: unknown;

@@ -15,7 +15,7 @@ export type OpenHow = 'read' | 'write' | 'create';
 /** Work on bytes that native code does faster. */
 export interface ByteOps {
   /** CRC-32C (Castagnoli); `crc` continues an earlier result. */
-  crc32c(bytes: Uint8Array, crc?: number): number;
+  readonly crc32c: (bytes: Uint8Array, crc?: number) => number;
   /**
    * Completes a batch in `staging`: behind the `prefixBytes` already there, gathers `ranges` (triples of source, from,
    * to), stores the CRC-32C of all but its own four bytes at BATCH_CRC_AT, and pads with zeros to a block.

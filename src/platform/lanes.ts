@@ -218,7 +218,12 @@ export class LaneSet {
     return lane.ackRoom() - promised;
   }
 
-  #visit(index: number, window: WindowOptions, shareRecords: number, shareBytes: number): 'records' | 'bytes' | undefined {
+  #visit(
+    index: number,
+    window: WindowOptions,
+    shareRecords: number,
+    shareBytes: number,
+  ): 'records' | 'bytes' | undefined {
     const lane = this.#lanes[index];
     const plan = this.#plan;
     if (lane.availableBytes() === 0 || this.#ackRoom(lane) === 0) return undefined;

@@ -18,7 +18,11 @@ export class NativeFileIo extends JsIo {
   /** Files of the writes under way, for the message of an error. */
   readonly #submittedTo: string[] = [];
 
-  constructor(addon: NativeAddon, mode: 'direct' | 'buffered' | 'portable', counters: Float64Array = new Float64Array(COUNTER_SLOTS)) {
+  constructor(
+    addon: NativeAddon,
+    mode: 'direct' | 'buffered' | 'portable',
+    counters: Float64Array = new Float64Array(COUNTER_SLOTS),
+  ) {
     super(counters);
     this.mode = mode;
     this.bytes = addon;

@@ -24,7 +24,7 @@ export interface NativeIo {
 }
 
 export interface NativeAddon {
-  crc32c(bytes: Uint8Array, crc?: number): number;
+  readonly crc32c: (bytes: Uint8Array, crc?: number) => number;
   crc32cPortable(bytes: Uint8Array, crc?: number): number;
   readonly crc32cHardware: boolean;
   alignmentGap(bytes: Uint8Array, alignment: number): number;

@@ -83,7 +83,8 @@ export class SharedState {
     if (this.state === 'poisoned' || this.state === 'closed') return;
     const room = HISTOGRAM_AT - FAILURE_AT - 4;
     let text = Buffer.from(JSON.stringify({ code: error.code, message: error.message }));
-    if (text.length > room) text = Buffer.from(JSON.stringify({ code: error.code, message: error.message.slice(0, room >> 3) }));
+    if (text.length > room)
+      text = Buffer.from(JSON.stringify({ code: error.code, message: error.message.slice(0, room >> 3) }));
     new Uint8Array(this.buffer, FAILURE_AT + 4, text.length).set(text);
     new Uint32Array(this.buffer, FAILURE_AT, 1)[0] = text.length;
     this.state = 'poisoned';

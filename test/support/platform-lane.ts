@@ -72,6 +72,7 @@ export class TestSink implements WalkSink {
   }
 
   onRange(from: number, to: number): void {
+    if (from >= to) throw new Error(`an empty range: ${from} … ${to}`);
     this.ranges.push([from, to]);
   }
 
@@ -89,7 +90,10 @@ export class TestSink implements WalkSink {
 
   /** The records of the last walk. */
   frames(lane: LaneConsumer): Frame[] {
-    return this.ranges.flatMap(([from, to]) => decodeFrames(lane.data.subarray(from, to)));
+    return this.ranges.flatMap(([from, to]) => {
+      if (to > lane.data.length) throw new Error(`range ${from} … ${to} reaches beyond the lane's ${lane.data.length} bytes`);
+      return decodeFrames(lane.data.subarray(from, to));
+    });
   }
 }
 
@@ -98,6 +102,8 @@ export function planFrames(plan: BatchPlan): (Frame & { source: number })[] {
   const frames: (Frame & { source: number })[] = [];
   for (let r = 0; r < plan.rangeCount; r++) {
     const [source, from, to] = plan.ranges.subarray(r * 3, r * 3 + 3);
+    const bytes = plan.sources[source].length;
+    if (to > bytes) throw new Error(`range ${from} … ${to} of lane ${source} reaches beyond its ${bytes} bytes`);
     for (const frame of decodeFrames(plan.sources[source].subarray(from, to))) frames.push({ ...frame, source });
   }
   return frames;

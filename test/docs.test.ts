@@ -1,0 +1,40 @@
+// The documents say what the code does: tables are printed from it, the hex example is decoded by it.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { checksumMatches, decodeBatchHeader, decodeRecords, decodeSegmentHeader, type BatchHeader } from '../src/log/format.ts';
+import { crc32cJs } from '../src/platform/js-bytes.ts';
+import { renderConstants } from '../scripts/generate-constants.ts';
+import { renderErrors, renderOptions } from '../scripts/generate-docs.ts';
+
+const root = process.cwd();
+const text = (...path: string[]): string => readFileSync(join(root, ...path), 'utf8');
+
+function hex(name: string): Buffer {
+  const match = new RegExp(`\`\`\`hex ${name}\\n([0-9a-f\\n]+)\`\`\``).exec(text('docs', 'format.md'));
+  return Buffer.from(match![1].replaceAll('\n', ''), 'hex');
+}
+
+t.test('generated files are what their sources give', async (t) => {
+  t.equal(text('docs', 'options.md'), renderOptions());
+  t.equal(text('docs', 'errors.md'), renderErrors());
+  t.equal(text('native', 'constants.h'), renderConstants());
+});
+
+t.test('docs/format.md: the example decodes to what it says', async (t) => {
+  const segment = decodeSegmentHeader(hex('segment'), crc32cJs);
+  if ('invalid' in segment) throw new Error(segment.invalid);
+  t.match(segment, { baseOffset: 0, epoch: 1, segmentBytes: 2 * 1024 * 1024 });
+  const block = Buffer.alloc(4096);
+  hex('batch').copy(block);
+  const header = decodeBatchHeader(block, segment, 4096) as BatchHeader;
+  t.match(header, { codec: 0, streams: 1, batchBytes: 4096, bodyBytes: 56, tableBytes: 16, records: 2, baseOffset: 0 });
+  t.ok(checksumMatches(block, header, crc32cJs));
+  const records = decodeRecords(block, header, { from: 0, stream: undefined });
+  t.match(records, [
+    { offset: 0, stream: 'orders', key: null, unterminated: false },
+    { offset: 1, stream: 'orders' },
+  ]);
+  if (Array.isArray(records)) t.same(records.map((r) => Buffer.from(r.payload).toString()), ['hello', '']);
+});
