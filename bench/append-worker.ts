@@ -22,7 +22,7 @@ const lane = openLane(handle);
 const cycle = new PayloadCycle(recordBytes, groupRecords, seed, alignBytes);
 let from = 0;
 
-port.on('message', async (message: AppendWorkerMessage) => {
+async function obey(message: AppendWorkerMessage): Promise<void> {
   if (message === 'close') {
     await lane.close();
     port.close();
@@ -31,5 +31,8 @@ port.on('message', async (message: AppendWorkerMessage) => {
   await produce(lane, stream, cycle, from, message.groups);
   from += message.groups;
   port.postMessage('done');
-});
+}
+
+// A rejection is unhandled here: it ends this thread with an error event, and with that the bench.
+port.on('message', (message: AppendWorkerMessage) => void obey(message));
 port.postMessage('ready');

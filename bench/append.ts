@@ -109,7 +109,12 @@ async function workers(log: SpillwayLog, recordBytes: number, alignBytes: number
 }
 
 /** Appends until segments go round: the first ones are filled with zeros while they are made, and cost twice. */
-async function warmUp(log: SpillwayLog, producers: Producers, groupBytes: number, segmentBytes: number): Promise<number> {
+async function warmUp(
+  log: SpillwayLog,
+  producers: Producers,
+  groupBytes: number,
+  segmentBytes: number,
+): Promise<number> {
   const perSegment = Math.ceil(segmentBytes / (groupBytes * producers.count));
   let groups = 0;
   const append = async (n: number): Promise<void> => {
@@ -121,7 +126,14 @@ async function warmUp(log: SpillwayLog, producers: Producers, groupBytes: number
   return groups;
 }
 
-async function oneRound(log: SpillwayLog, producers: Producers, floor: Floor, recordBytes: number, s: Settings, groups: number): Promise<Round> {
+async function oneRound(
+  log: SpillwayLog,
+  producers: Producers,
+  floor: Floor,
+  recordBytes: number,
+  s: Settings,
+  groups: number,
+): Promise<Round> {
   const before = log.stats();
   const startedMs = performance.now();
   await producers.append(groups);
@@ -129,9 +141,12 @@ async function oneRound(log: SpillwayLog, producers: Producers, floor: Floor, re
   const after = log.stats();
   const records = groups * GROUP_RECORDS * producers.count;
   if (after.durableOffset - before.durableOffset !== records) {
-    throw new BenchError(`${records} records were appended, ${after.durableOffset - before.durableOffset} became durable`);
+    throw new BenchError(
+      `${records} records were appended, ${after.durableOffset - before.durableOffset} became durable`,
+    );
   }
-  if (after.fillBytes !== before.fillBytes) throw new BenchError('zeros were written while the clock ran: not the steady state');
+  if (after.fillBytes !== before.fillBytes)
+    throw new BenchError('zeros were written while the clock ran: not the steady state');
   const of = (key: keyof LogStats): number => (after[key] as number) - (before[key] as number);
   const batches = of('batches');
   const batchBytes = Math.ceil(of('diskBytes') / batches / 4096) * 4096;
@@ -181,7 +196,8 @@ async function measure(bench: Bench, floor: Floor, recordBytes: number, count: n
   });
   let producers: Producers | undefined;
   try {
-    producers = count === 1 ? mainThread(log, recordBytes, s.alignBytes) : await workers(log, recordBytes, s.alignBytes, count);
+    producers =
+      count === 1 ? mainThread(log, recordBytes, s.alignBytes) : await workers(log, recordBytes, s.alignBytes, count);
     const groupBytes = recordBytes * GROUP_RECORDS;
     let groups = await warmUp(log, producers, groupBytes, s.segmentBytes);
     const perRound = Math.max(1, Math.round(s.roundBytes / groupBytes / count));
@@ -191,7 +207,9 @@ async function measure(bench: Bench, floor: Floor, recordBytes: number, count: n
       groups += perRound;
     }
     const { durableOffset, io, closeReasons } = log.stats();
-    const counted = new Map([...producers.cycles].map(([stream, cycle]) => [stream, { cycle, count: groups * GROUP_RECORDS }]));
+    const counted = new Map(
+      [...producers.cycles].map(([stream, cycle]) => [stream, { cycle, count: groups * GROUP_RECORDS }]),
+    );
     const sample = await verifyTail(log.read({ from: durableOffset - SAMPLE_RECORDS }), counted);
     const appended = groups * GROUP_RECORDS * count;
     return { recordBytes, producers: count, io, rounds, closeReasons, appended, durable: durableOffset, sample };
@@ -213,68 +231,104 @@ function judge(bench: Bench, x: Subject): Cell[] {
   }
   // Where the disk itself, written by the plain loop, does not carry that many bytes, no log can.
   const most = of('floorOverSingles');
-  const note = most < RECORD_TARGET ? `the floor with the same batches reaches ${most.toFixed(0)} ×: the disk carries no more` : undefined;
+  const note =
+    most < RECORD_TARGET
+      ? `the floor with the same batches reaches ${most.toFixed(0)} ×: the disk carries no more`
+      : undefined;
   const over = of('overSingles');
-  bench.report.measured(`${where}: over one write + fdatasync per record`, over >= RECORD_TARGET, over, `≥ ${RECORD_TARGET} ×`, note);
+  bench.report.measured(
+    `${where}: over one write + fdatasync per record`,
+    over >= RECORD_TARGET,
+    over,
+    `≥ ${RECORD_TARGET} ×`,
+    note,
+  );
   return [
-    ...[x.recordBytes, x.producers, of('recordsPerSecond'), of('payloadMBps'), of('diskMBps'), of('recordsPerBatch'), of('batchBytes')],
-    ...[of('floorMBps'), of('ofFloor'), of('ofRawFloor'), of('singlesPerSecond'), over],
+    x.recordBytes,
+    x.producers,
+    of('recordsPerSecond'),
+    of('payloadMBps'),
+    of('diskMBps'),
+    of('recordsPerBatch'),
+    of('batchBytes'),
+    of('floorMBps'),
+    of('ofFloor'),
+    of('ofRawFloor'),
+    of('singlesPerSecond'),
+    over,
   ];
 }
 
 const usage =
   'npm run bench:append [-- --smoke] [--dir D] [--io MODE] [--rounds N] [--window-records N] [--record-bytes N] [--producers N] [--align N]';
-await runBench('append', () => parseArguments(usage, ['window-records', 'record-bytes', 'producers', 'align']), (a) => {
-  const { smoke, numbers } = a;
-  const s: Settings = {
-    roundBytes: (smoke ? 8 : 512) * MIB,
-    rounds: a.rounds ?? (smoke ? 2 : 5),
-    segmentBytes: (smoke ? 4 : 64) * MIB,
-    windowRecords: numbers['window-records'] ?? 1000,
-    singleRecords: smoke ? 20 : 500,
-    alignBytes: numbers.align ?? 1,
-    io: a.io,
-  };
-  const sizes = numbers['record-bytes'] !== undefined ? [numbers['record-bytes']] : smoke ? [256, 4096] : [64, 256, 1024, 4096];
-  const counts = numbers.producers === undefined ? [1, 2] : [numbers.producers];
-  return {
-    parameters: {
-      recordBytes: sizes,
-      producers: counts,
-      ...s,
-      windowBytes: '1MiB',
-      lingerMs: 0,
-      retentionBytes: 3 * s.segmentBytes,
-      groupRecords: GROUP_RECORDS,
-      payloadPoolBytes: POOL_BYTES,
-      maxUnderWayBytes: MAX_UNDER_WAY_BYTES,
-      seed: SEED,
-    },
-    targets: [
-      `payload MB/s ≥ ${FLOOR_TARGET} of the floor's (same mode, same batches) at ${FLOOR_TARGET_FROM_BYTES} bytes and above, median over the rounds`,
-      `records/s ≥ ${RECORD_TARGET} × one write + fdatasync per record; not judged where the floor itself does not carry that`,
-      'every record durable, and the last of each log read back byte for byte',
-    ],
-    async body(bench) {
-      const { report, root, dataDir } = bench;
-      const floor = Floor.compile(root, dataDir, 4 * s.segmentBytes);
-      await floor.prepare();
-      const subjects: Subject[] = [];
-      const rows: Cell[][] = [];
-      for (const recordBytes of sizes) {
-        for (const count of counts) {
-          report.progress(`${recordBytes} bytes, ${count} producer(s)`);
-          const subject = await measure(bench, floor, recordBytes, count, s);
-          report.io = subject.io;
-          subjects.push(subject);
-          rows.push(judge(bench, subject));
+await runBench(
+  'append',
+  () => parseArguments(usage, ['window-records', 'record-bytes', 'producers', 'align']),
+  (a) => {
+    const { smoke, numbers } = a;
+    const s: Settings = {
+      roundBytes: (smoke ? 8 : 512) * MIB,
+      rounds: a.rounds ?? (smoke ? 2 : 5),
+      segmentBytes: (smoke ? 4 : 64) * MIB,
+      windowRecords: numbers['window-records'] ?? 1000,
+      singleRecords: smoke ? 20 : 500,
+      alignBytes: numbers.align ?? 1,
+      io: a.io,
+    };
+    const sizes =
+      numbers['record-bytes'] !== undefined ? [numbers['record-bytes']] : smoke ? [256, 4096] : [64, 256, 1024, 4096];
+    const counts = numbers.producers === undefined ? [1, 2] : [numbers.producers];
+    return {
+      parameters: {
+        recordBytes: sizes,
+        producers: counts,
+        ...s,
+        windowBytes: '1MiB',
+        lingerMs: 0,
+        retentionBytes: 3 * s.segmentBytes,
+        groupRecords: GROUP_RECORDS,
+        payloadPoolBytes: POOL_BYTES,
+        maxUnderWayBytes: MAX_UNDER_WAY_BYTES,
+        seed: SEED,
+      },
+      targets: [
+        `payload MB/s ≥ ${FLOOR_TARGET} of the floor's (same mode, same batches) at ${FLOOR_TARGET_FROM_BYTES} bytes and above, median over the rounds`,
+        `records/s ≥ ${RECORD_TARGET} × one write + fdatasync per record; not judged where the floor itself does not carry that`,
+        'every record durable, and the last of each log read back byte for byte',
+      ],
+      async body(bench) {
+        const { report, root, dataDir } = bench;
+        const floor = Floor.compile(root, dataDir, 4 * s.segmentBytes);
+        await floor.prepare();
+        const subjects: Subject[] = [];
+        const rows: Cell[][] = [];
+        for (const recordBytes of sizes) {
+          for (const count of counts) {
+            report.progress(`${recordBytes} bytes, ${count} producer(s)`);
+            const subject = await measure(bench, floor, recordBytes, count, s);
+            report.io = subject.io;
+            subjects.push(subject);
+            rows.push(judge(bench, subject));
+          }
         }
-      }
-      report.results = subjects;
-      const header = ['record bytes', 'producers', 'durable records/s', 'payload MB/s', 'disk MB/s', 'records/batch', 'batch bytes'];
-      report.table([...header, 'floor MB/s', 'of the floor', 'of raw MB/s', 'singles/s', 'over singles'], rows);
-      report.say('of the floor: payload MB/s ÷ (floor MB/s × payload share of our disk bytes), judged. of raw MB/s: payload MB/s ÷ floor MB/s.');
-      report.say('singles: one write + fdatasync per record on a growing file. All figures are medians over the rounds.\n');
-    },
-  };
-});
+        report.results = subjects;
+        const header = [
+          'record bytes',
+          'producers',
+          'durable records/s',
+          'payload MB/s',
+          'disk MB/s',
+          'records/batch',
+          'batch bytes',
+        ];
+        report.table([...header, 'floor MB/s', 'of the floor', 'of raw MB/s', 'singles/s', 'over singles'], rows);
+        report.say(
+          'of the floor: payload MB/s ÷ (floor MB/s × payload share of our disk bytes), judged. of raw MB/s: payload MB/s ÷ floor MB/s.',
+        );
+        report.say(
+          'singles: one write + fdatasync per record on a growing file. All figures are medians over the rounds.\n',
+        );
+      },
+    };
+  },
+);

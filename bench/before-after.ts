@@ -94,7 +94,10 @@ async function closedLoop(log: SpillwayLog, payloads: NumberedPayloads, seconds:
   return n / ((performance.now() - startedMs) / 1000);
 }
 
-function costOf(log: SpillwayLog, durable: number): Pick<Run, 'batches' | 'commitCallsPerRecord' | 'allCallsPerRecord' | 'syncsPerRecord'> {
+function costOf(
+  log: SpillwayLog,
+  durable: number,
+): Pick<Run, 'batches' | 'commitCallsPerRecord' | 'allCallsPerRecord' | 'syncsPerRecord'> {
   const { systemCalls: calls, batches, io } = log.stats();
   // One pwritev2(RWF_DSYNC) is the write and the sync in one call.
   const syncs = io === 'direct' || io === 'buffered' ? calls.commitWrites : calls.commitSyncs;
@@ -129,106 +132,194 @@ function middleOf(runs: readonly Run[], subject: SubjectName, load: LoadName): M
   const carries = carriedShare >= CARRIES;
   const verdict = carries ? (p99 <= SLO_MS ? 'carries, SLO kept' : 'carries, SLO missed') : 'does not carry';
   const row = [
-    ...[subject, load, of((r) => r.offeredPerSecond), of((r) => r.durablePerSecond), of((r) => r.refused), of((r) => r.late)],
-    ...[of((r) => r.commitCallsPerRecord), of((r) => r.syncsPerRecord), of((r) => r.allCallsPerRecord)],
-    ...[of((r) => r.latencyMs.p50), of((r) => r.latencyMs.p99), of((r) => r.latencyMs.p999), p99, lag],
+    subject,
+    load,
+    of((r) => r.offeredPerSecond),
+    of((r) => r.durablePerSecond),
+    of((r) => r.refused),
+    of((r) => r.late),
+    of((r) => r.commitCallsPerRecord),
+    of((r) => r.syncsPerRecord),
+    of((r) => r.allCallsPerRecord),
+    of((r) => r.latencyMs.p50),
+    of((r) => r.latencyMs.p99),
+    of((r) => r.latencyMs.p999),
+    p99,
+    lag,
     verdict + (lag > LAG_LIMIT_MS ? '; generator behind' : ''),
   ];
   return { subject, load, carriedShare, shares: mine.map((r) => r.carriedShare), p99, row };
 }
 
-await runBench('before-after', () => parseArguments('npm run bench:before-after [-- --smoke] [--dir D] [--io MODE] [--rounds N] [--seconds N]', ['seconds']), (a) => {
-  const { smoke } = a;
-  const rounds = a.rounds ?? (smoke ? 1 : 3);
-  const seconds = a.numbers.seconds ?? (smoke ? 0.4 : 10);
-  const drainSeconds = smoke ? 1 : DRAIN_SECONDS;
-  const capacityWindows = smoke ? 1 : 5;
-  const capacitySeconds = smoke ? 0.3 : 2;
-  const segmentBytes = (smoke ? 4 : 64) * MIB;
-  const storage = { io: a.io, segmentBytes, retentionBytes: 4 * segmentBytes };
-  return {
-    parameters: {
-      rounds,
-      secondsPerLoad: seconds,
-      drainSeconds,
-      recordBytes: RECORD_BYTES,
-      sloMs: SLO_MS,
-      baseOfCapacity: BASE_OF_CAPACITY,
-      overload: OVERLOAD,
-      closedLoop: { underWay: CLOSED_LOOP_UNDER_WAY, windows: capacityWindows, seconds: capacitySeconds },
-      subjects,
-      ...storage,
-      seed: SEED,
-    },
-    targets: [
-      `at base (${BASE_OF_CAPACITY} of its capacity) unbatched carries ≥ ${CARRIES} of the offered rate`,
-      `at ${OVERLOAD} × base batched carries ≥ ${CARRIES} of the offered rate, p99 of all records offered ≤ ${SLO_MS} ms (the SLO)`,
-      `at ${OVERLOAD} × base unbatched does not: < ${DOES_NOT_CARRY} of the offered rate, or p99 > ${SLO_MS} ms`,
-      `the generator's own lag p99 ≤ ${LAG_LIMIT_MS} ms, or the run says nothing of the log`,
-    ],
-    async body(bench) {
-      const { report } = bench;
-      const payloads = new NumberedPayloads(RECORD_BYTES, 65_536, SEED);
-      report.progress('capacity of the unbatched path');
-      const capacities: number[] = [];
-      for (let i = 0; i < capacityWindows; i++) {
-        capacities.push(await inLog(bench, 'unbatched', storage, (log) => closedLoop(log, payloads, capacitySeconds)));
-      }
-      const capacityPerSecond = median(capacities);
-      const base = BASE_OF_CAPACITY * capacityPerSecond;
-      const rates: Record<LoadName, number> = { base, overload: OVERLOAD * base };
-      report.say(`capacity of the unbatched path, closed loop: ${Math.round(capacityPerSecond)} records/s; base ${Math.round(base)}/s, ${OVERLOAD} × base ${Math.round(rates.overload)}/s\n`);
+function share(m: Middle): string {
+  const { min, max } = spread(m.shares);
+  return `rounds ${min.toFixed(3)} … ${max.toFixed(3)}`;
+}
 
-      const runs: Run[] = [];
-      for (let round = 1; round <= rounds; round++) {
-        for (const load of ['base', 'overload'] as const) {
-          for (const subject of ['unbatched', 'batched'] as const) {
-            report.progress(`round ${round} of ${rounds}: ${load} to ${subject}`);
-            const run = await inLog(bench, subject, storage, async (log): Promise<Run> => {
-              const result = await offerLoad(log, 'bench', payloads, { ratePerSecond: rates[load], seconds, drainSeconds });
-              const cost = costOf(log, log.stats().durableOffset);
-              const offeredPerSecond = result.offered / seconds;
-              const carriedShare = Math.min(result.durable / result.offered, result.durablePerSecond / offeredPerSecond);
-              const sum = result.durable + result.refused + result.late;
-              report.exact(`round ${round}, ${subject} at ${load}: durable + refused + late`, sum === result.offered, sum, `${result.offered} offered`);
-              if (result.late === 0) {
-                const { durableOffset } = log.stats();
-                const name = `round ${round}, ${subject} at ${load}: durable in the log`;
-                report.exact(name, durableOffset === result.durable, durableOffset, `${result.durable} acknowledged`);
-              }
-              return { subject, load, offeredPerSecond, ...result, ...cost, carriedShare, verifiedRecords: await verify(log, payloads) };
-            });
-            runs.push(run);
+await runBench(
+  'before-after',
+  () =>
+    parseArguments('npm run bench:before-after [-- --smoke] [--dir D] [--io MODE] [--rounds N] [--seconds N]', [
+      'seconds',
+    ]),
+  (a) => {
+    const { smoke } = a;
+    const rounds = a.rounds ?? (smoke ? 1 : 3);
+    const seconds = a.numbers.seconds ?? (smoke ? 0.4 : 10);
+    const drainSeconds = smoke ? 1 : DRAIN_SECONDS;
+    const capacityWindows = smoke ? 1 : 5;
+    const capacitySeconds = smoke ? 0.3 : 2;
+    const segmentBytes = (smoke ? 4 : 64) * MIB;
+    const storage = { io: a.io, segmentBytes, retentionBytes: 4 * segmentBytes };
+    return {
+      parameters: {
+        rounds,
+        secondsPerLoad: seconds,
+        drainSeconds,
+        recordBytes: RECORD_BYTES,
+        sloMs: SLO_MS,
+        baseOfCapacity: BASE_OF_CAPACITY,
+        overload: OVERLOAD,
+        closedLoop: { underWay: CLOSED_LOOP_UNDER_WAY, windows: capacityWindows, seconds: capacitySeconds },
+        subjects,
+        ...storage,
+        seed: SEED,
+      },
+      targets: [
+        `at base (${BASE_OF_CAPACITY} of its capacity) unbatched carries ≥ ${CARRIES} of the offered rate`,
+        `at ${OVERLOAD} × base batched carries ≥ ${CARRIES} of the offered rate, p99 of all records offered ≤ ${SLO_MS} ms (the SLO)`,
+        `at ${OVERLOAD} × base unbatched does not: < ${DOES_NOT_CARRY} of the offered rate, or p99 > ${SLO_MS} ms`,
+        `the generator's own lag p99 ≤ ${LAG_LIMIT_MS} ms, or the run says nothing of the log`,
+      ],
+      async body(bench) {
+        const { report } = bench;
+        const payloads = new NumberedPayloads(RECORD_BYTES, 65_536, SEED);
+        report.progress('capacity of the unbatched path');
+        const capacities: number[] = [];
+        for (let i = 0; i < capacityWindows; i++) {
+          capacities.push(
+            await inLog(bench, 'unbatched', storage, (log) => closedLoop(log, payloads, capacitySeconds)),
+          );
+        }
+        const capacityPerSecond = median(capacities);
+        const base = BASE_OF_CAPACITY * capacityPerSecond;
+        const rates: Record<LoadName, number> = { base, overload: OVERLOAD * base };
+        report.say(
+          `capacity of the unbatched path, closed loop: ${Math.round(capacityPerSecond)} records/s (windows ${capacities.map(Math.round).join(', ')}); base ${Math.round(base)}/s, ${OVERLOAD} × base ${Math.round(rates.overload)}/s\n`,
+        );
+
+        const runs: Run[] = [];
+        for (let round = 1; round <= rounds; round++) {
+          for (const load of ['base', 'overload'] as const) {
+            for (const subject of ['unbatched', 'batched'] as const) {
+              report.progress(`round ${round} of ${rounds}: ${load} to ${subject}`);
+              const run = await inLog(bench, subject, storage, async (log): Promise<Run> => {
+                const result = await offerLoad(log, 'bench', payloads, {
+                  ratePerSecond: rates[load],
+                  seconds,
+                  drainSeconds,
+                });
+                const cost = costOf(log, log.stats().durableOffset);
+                const offeredPerSecond = result.offered / seconds;
+                const carriedShare = Math.min(
+                  result.durable / result.offered,
+                  result.durablePerSecond / offeredPerSecond,
+                );
+                const sum = result.durable + result.refused + result.late;
+                report.exact(
+                  `round ${round}, ${subject} at ${load}: durable + refused + late`,
+                  sum === result.offered,
+                  sum,
+                  `${result.offered} offered`,
+                );
+                if (result.late === 0) {
+                  const { durableOffset } = log.stats();
+                  const name = `round ${round}, ${subject} at ${load}: durable in the log`;
+                  report.exact(name, durableOffset === result.durable, durableOffset, `${result.durable} acknowledged`);
+                }
+                return {
+                  subject,
+                  load,
+                  offeredPerSecond,
+                  ...result,
+                  ...cost,
+                  carriedShare,
+                  verifiedRecords: await verify(log, payloads),
+                };
+              });
+              runs.push(run);
+            }
           }
         }
-      }
-      report.results = { capacities, capacityPerSecond, rates, runs };
+        report.results = { capacities, capacityPerSecond, rates, runs };
 
-      const middles = (['base', 'overload'] as const).flatMap((load) =>
-        (['unbatched', 'batched'] as const).map((subject) => middleOf(runs, subject, load)),
-      );
-      const header = ['subject', 'load', 'offered/s', 'durable/s', 'refused', 'late', 'commit calls/record', 'syncs/record', 'all calls/record'];
-      header.push('p50 ms', 'p99 ms', 'p99.9 ms', 'p99 of offered', 'generator lag p99', `verdict (SLO ${SLO_MS} ms)`);
-      report.table(header, middles.map((m) => m.row));
-      report.say('p50, p99, p99.9: of the records that became durable, from their intended start; p99 of offered: of all, refused and late ones');
-      report.say('included (never: that many were not durable at all). late: accepted, not durable when the drain was over. Medians of the rounds.\n');
+        const middles = (['base', 'overload'] as const).flatMap((load) =>
+          (['unbatched', 'batched'] as const).map((subject) => middleOf(runs, subject, load)),
+        );
+        const header = [
+          'subject',
+          'load',
+          'offered/s',
+          'durable/s',
+          'refused',
+          'late',
+          'commit calls/record',
+          'syncs/record',
+          'all calls/record',
+        ];
+        header.push(
+          'p50 ms',
+          'p99 ms',
+          'p99.9 ms',
+          'p99 of offered',
+          'generator lag p99',
+          `verdict (SLO ${SLO_MS} ms)`,
+        );
+        report.table(
+          header,
+          middles.map((m) => m.row),
+        );
+        report.say(
+          'p50, p99, p99.9: of the records that became durable, from their intended start; p99 of offered: of all, refused and late ones',
+        );
+        report.say(
+          'included (never: that many were not durable at all). late: accepted, not durable when the drain was over. Medians of the rounds.\n',
+        );
 
-      const find = (subject: SubjectName, load: LoadName): Middle => middles.find((m) => m.subject === subject && m.load === load)!;
-      const share = (m: Middle): string => {
-        const { min, max } = spread(m.shares);
-        return `rounds ${min.toFixed(3)} … ${max.toFixed(3)}`;
-      };
-      const ub = find('unbatched', 'base');
-      report.measured(`unbatched at base: share carried (${share(ub)})`, ub.carriedShare >= CARRIES, ub.carriedShare, `≥ ${CARRIES}`);
-      const bo = find('batched', 'overload');
-      report.measured(`batched at ${OVERLOAD} × base: share carried (${share(bo)})`, bo.carriedShare >= CARRIES, bo.carriedShare, `≥ ${CARRIES}`);
-      report.measured(`batched at ${OVERLOAD} × base: p99 ms of all records offered`, keepsSlo(bo), bo.p99, `≤ ${SLO_MS}`);
-      const uo = find('unbatched', 'overload');
-      const fails = uo.carriedShare < DOES_NOT_CARRY || !keepsSlo(uo);
-      const figure = `${uo.carriedShare.toFixed(3)} carried, p99 ${Number.isFinite(uo.p99) ? `${uo.p99.toFixed(1)} ms` : 'never'}`;
-      report.measured(`unbatched at ${OVERLOAD} × base does not`, fails, figure, `< ${DOES_NOT_CARRY} carried, or p99 > ${SLO_MS} ms`);
-      const lag = Math.max(...middles.map((m) => m.row.at(-2) as number));
-      report.measured('generator lag p99 ms, worst of the four', lag <= LAG_LIMIT_MS, lag, `≤ ${LAG_LIMIT_MS}`);
-    },
-  };
-});
+        const find = (subject: SubjectName, load: LoadName): Middle =>
+          middles.find((m) => m.subject === subject && m.load === load)!;
+        const ub = find('unbatched', 'base');
+        report.measured(
+          `unbatched at base: share carried (${share(ub)})`,
+          ub.carriedShare >= CARRIES,
+          ub.carriedShare,
+          `≥ ${CARRIES}`,
+        );
+        const bo = find('batched', 'overload');
+        report.measured(
+          `batched at ${OVERLOAD} × base: share carried (${share(bo)})`,
+          bo.carriedShare >= CARRIES,
+          bo.carriedShare,
+          `≥ ${CARRIES}`,
+        );
+        report.measured(
+          `batched at ${OVERLOAD} × base: p99 ms of all records offered`,
+          keepsSlo(bo),
+          bo.p99,
+          `≤ ${SLO_MS}`,
+        );
+        const uo = find('unbatched', 'overload');
+        const fails = uo.carriedShare < DOES_NOT_CARRY || !keepsSlo(uo);
+        const figure = `${uo.carriedShare.toFixed(3)} carried, p99 ${Number.isFinite(uo.p99) ? `${uo.p99.toFixed(1)} ms` : 'never'}`;
+        report.measured(
+          `unbatched at ${OVERLOAD} × base does not`,
+          fails,
+          figure,
+          `< ${DOES_NOT_CARRY} carried, or p99 > ${SLO_MS} ms`,
+        );
+        const lag = Math.max(...middles.map((m) => m.row.at(-2) as number));
+        report.measured('generator lag p99 ms, worst of the four', lag <= LAG_LIMIT_MS, lag, `≤ ${LAG_LIMIT_MS}`);
+      },
+    };
+  },
+);

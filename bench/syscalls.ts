@@ -83,8 +83,19 @@ async function measure(
   try {
     const child = fileURLToPath(new URL('./syscalls-child.js', import.meta.url));
     const { stdout } = await run('strace', [
-      ...['-f', '-c', '-e', `trace=${traced.join(',')}`, '-o', output],
-      ...[process.execPath, child, dir, mode, String(recordsPerBatch), String(records), String(segmentBytes)],
+      '-f',
+      '-c',
+      '-e',
+      `trace=${traced.join(',')}`,
+      '-o',
+      output,
+      process.execPath,
+      child,
+      dir,
+      mode,
+      String(recordsPerBatch),
+      String(records),
+      String(segmentBytes),
     ]);
     const told = JSON.parse(stdout) as ChildOutput & { refused?: { code?: string; message: string } };
     if (told.refused !== undefined) {
@@ -120,82 +131,110 @@ function judge(bench: Bench, r: Run): void {
   const where = `${r.io}, ${r.recordsPerBatch} per batch`;
   const differing = compared.filter((name) => r.systemCalls[name] !== r.strace[name]);
   const figure = differing.map((name) => `${name} ${r.systemCalls[name]} / ${r.strace[name]}`).join(', ') || 'equal';
-  report.exact(`${where}: counters and strace agree on ${compared.join(', ')}`, differing.length === 0, figure, 'equal');
+  report.exact(
+    `${where}: counters and strace agree on ${compared.join(', ')}`,
+    differing.length === 0,
+    figure,
+    'equal',
+  );
   report.exact(`${where}: durable records`, r.durableOffset === r.records, r.durableOffset, String(r.records));
   const batches = r.records / r.recordsPerBatch;
   report.exact(`${where}: batches`, r.batches === batches, r.batches, String(batches));
   const perBatch = callsPerBatch[r.io];
-  report.exact(`${where}: commit calls per batch`, r.commitCallsPerBatch === perBatch, r.commitCallsPerBatch, `exactly ${perBatch}`);
+  report.exact(
+    `${where}: commit calls per batch`,
+    r.commitCallsPerBatch === perBatch,
+    r.commitCallsPerBatch,
+    `exactly ${perBatch}`,
+  );
   if (r.recordsPerBatch === 1000) {
     const target = perRecordTarget[r.io];
-    report.exact(`${where}: commit calls per record`, r.commitCallsPerRecord <= target, r.commitCallsPerRecord, `≤ ${target}`);
+    report.exact(
+      `${where}: commit calls per record`,
+      r.commitCallsPerRecord <= target,
+      r.commitCallsPerRecord,
+      `≤ ${target}`,
+    );
   }
 }
 
-await runBench('syscalls', () => parseArguments('npm run bench:syscalls [-- --smoke] [--dir D]'), ({ smoke }) => {
-  const perBatch = smoke ? [1, 1000] : [1, 10, 100, 1000, 10_000];
-  const recordsOf = (n: number): number => {
-    const wanted = smoke ? 50 : n === 1 ? 500 : n === 10 ? 5000 : 50_000;
-    return Math.ceil(wanted / n) * n;
-  };
-  // The smallest that holds a batch of 8 MiB, where the time to fill it with zeros is most of the run.
-  const segmentBytes = (smoke ? 12 : 64) * 1024 * 1024;
-  return {
-    parameters: {
-      modes,
-      recordsPerBatch: perBatch,
-      records: Object.fromEntries(perBatch.map((n) => [n, recordsOf(n)])),
-      recordBytes: 256,
-      segmentBytes,
-      window: 'maxBytes 8MiB, lingerMs 60000: only maxRecords closes a batch',
-      seed: SEED,
-    },
-    targets: [
-      `${compared.join(', ')}: counters equal strace, in every run`,
-      'commit calls (write and sync of batches) per batch: exactly 1 for direct and buffered, 2 for portable and js',
-      'commit calls per record at 1,000 per batch: ≤ 0.001 for direct and buffered, ≤ 0.002 for portable and js',
-      'every record durable, and the last of each run read back byte for byte',
-    ],
-    async body(bench) {
-      const { report } = bench;
-      report.environment.strace = await needStrace();
-      report.io = modes.join(', ');
-      const header = [
-        ...['mode', 'records/batch', 'records', 'batches', 'checkpoints'],
-        ...compared.map((name) => `${name} counted/strace`),
-        ...['commit calls/batch', 'commit calls/record', 'all calls/record'],
-      ];
-      const rows: Cell[][] = [];
-      const results: unknown[] = [];
-      for (const mode of modes) {
-        for (const n of perBatch) {
-          report.progress(`${mode}, ${n} per batch`);
-          const r = await measure(bench, mode, n, recordsOf(n), segmentBytes);
-          if ('refused' in r) {
-            rows.push([`${mode}: not available here: ${r.refused}`]);
-            results.push({ mode, refused: r.refused });
-            // A platform without RWF_DSYNC or O_DIRECT has no such mode; Linux has.
-            if (process.platform === 'linux') report.exact(`${mode} is available`, false, r.refused, 'available on Linux');
-            break;
+await runBench(
+  'syscalls',
+  () => parseArguments('npm run bench:syscalls [-- --smoke] [--dir D]'),
+  ({ smoke }) => {
+    const perBatch = smoke ? [1, 1000] : [1, 10, 100, 1000, 10_000];
+    const recordsOf = (n: number): number => {
+      const wanted = smoke ? 50 : n === 1 ? 500 : n === 10 ? 5000 : 50_000;
+      return Math.ceil(wanted / n) * n;
+    };
+    // The smallest that holds a batch of 8 MiB, where the time to fill it with zeros is most of the run.
+    const segmentBytes = (smoke ? 12 : 64) * 1024 * 1024;
+    return {
+      parameters: {
+        modes,
+        recordsPerBatch: perBatch,
+        records: Object.fromEntries(perBatch.map((n) => [n, recordsOf(n)])),
+        recordBytes: 256,
+        segmentBytes,
+        window: 'maxBytes 8MiB, lingerMs 60000: only maxRecords closes a batch',
+        seed: SEED,
+      },
+      targets: [
+        `${compared.join(', ')}: counters equal strace, in every run`,
+        'commit calls (write and sync of batches) per batch: exactly 1 for direct and buffered, 2 for portable and js',
+        'commit calls per record at 1,000 per batch: ≤ 0.001 for direct and buffered, ≤ 0.002 for portable and js',
+        'every record durable, and the last of each run read back byte for byte',
+      ],
+      async body(bench) {
+        const { report } = bench;
+        report.environment.strace = await needStrace();
+        report.io = modes.join(', ');
+        const header = [
+          'mode',
+          'records/batch',
+          'records',
+          'batches',
+          'checkpoints',
+          ...compared.map((name) => `${name} counted/strace`),
+          'commit calls/batch',
+          'commit calls/record',
+          'all calls/record',
+        ];
+        const rows: Cell[][] = [];
+        const results: unknown[] = [];
+        for (const mode of modes) {
+          for (const n of perBatch) {
+            report.progress(`${mode}, ${n} per batch`);
+            const r = await measure(bench, mode, n, recordsOf(n), segmentBytes);
+            if ('refused' in r) {
+              rows.push([`${mode}: not available here: ${r.refused}`]);
+              results.push({ mode, refused: r.refused });
+              // A platform without RWF_DSYNC or O_DIRECT has no such mode; Linux has.
+              if (process.platform === 'linux')
+                report.exact(`${mode} is available`, false, r.refused, 'available on Linux');
+              break;
+            }
+            results.push(r);
+            rows.push([
+              mode,
+              n,
+              r.records,
+              r.batches,
+              r.checkpoints,
+              ...compared.map((name) => `${r.systemCalls[name]} / ${r.strace[name]}`),
+              r.commitCallsPerBatch,
+              r.commitCallsPerRecord,
+              r.allCallsPerRecord,
+            ]);
+            judge(bench, r);
           }
-          results.push(r);
-          rows.push([
-            mode,
-            n,
-            r.records,
-            r.batches,
-            r.checkpoints,
-            ...compared.map((name) => `${r.systemCalls[name]} / ${r.strace[name]}`),
-            r.commitCallsPerBatch,
-            r.commitCallsPerRecord,
-            r.allCallsPerRecord,
-          ]);
-          judge(bench, r);
         }
-      }
-      report.results = results;
-      report.table(header, rows);
-      report.say('all calls/record: the five kinds whatever for, so filling of segments, checkpoints and the lock are in it.\n');
-    },
-  };
-});
+        report.results = results;
+        report.table(header, rows);
+        report.say(
+          'all calls/record: the five kinds whatever for, so filling of segments, checkpoints and the lock are in it.\n',
+        );
+      },
+    };
+  },
+);

@@ -17,12 +17,12 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdint>
-#include <deque>
 #include <limits>
+#include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <system_error>
-#include <unordered_map>
 #include <vector>
 
 #include "batch.h"
@@ -406,9 +406,10 @@ class Io : public Napi::ObjectWrap<Io>, private Performer {
 
   Files files_;
   Napi::ObjectReference countersAlive_;
-  std::unordered_map<int, std::string> paths_;
+  /** Not unordered_map: that one needs the libstdc++ of GCC 11, and there are a dozen files at most. */
+  std::map<int, std::string> paths_;
   /** Oldest first, as the writer has them; a reference keeps the bytes from being collected. */
-  std::deque<Submitted> submitted_;
+  std::list<Submitted> submitted_;
   /** Null once shut down. */
   std::unique_ptr<Writer> writer_;
 };

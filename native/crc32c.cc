@@ -14,7 +14,6 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SPILLWAY_CRC_X86 1
-#include <nmmintrin.h>
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define SPILLWAY_CRC_ARM 1
 #if defined(__linux__)
@@ -29,24 +28,6 @@ namespace {
 constexpr uint32_t kPolynomial = 0x82f63b78;  // reflected: bit 31 is the coefficient of x^0
 
 constexpr uint32_t timesX(uint32_t a) { return (a & 1) != 0 ? (a >> 1) ^ kPolynomial : a >> 1; }
-
-/** a·b modulo the polynomial. */
-constexpr uint32_t multiply(uint32_t a, uint32_t b) {
-  uint32_t product = 0;
-  for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1, b = timesX(b)) {
-    if ((a & bit) != 0) product ^= b;
-  }
-  return product;
-}
-
-/** x^exponent modulo the polynomial. */
-constexpr uint32_t powerOfX(uint64_t exponent) {
-  uint32_t result = 1u << 31;
-  for (uint32_t square = 1u << 30; exponent != 0; exponent >>= 1, square = multiply(square, square)) {
-    if ((exponent & 1) != 0) result = multiply(result, square);
-  }
-  return result;
-}
 
 struct SliceTables {
   uint32_t of[8][256];
@@ -68,6 +49,24 @@ inline uint32_t littleEndian32(const uint8_t* p) {
 }
 
 #if defined(SPILLWAY_CRC_X86) || defined(SPILLWAY_CRC_ARM)
+
+/** a·b modulo the polynomial. */
+constexpr uint32_t multiply(uint32_t a, uint32_t b) {
+  uint32_t product = 0;
+  for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1, b = timesX(b)) {
+    if ((a & bit) != 0) product ^= b;
+  }
+  return product;
+}
+
+/** x^exponent modulo the polynomial. */
+constexpr uint32_t powerOfX(uint64_t exponent) {
+  uint32_t result = 1u << 31;
+  for (uint32_t square = 1u << 30; exponent != 0; exponent >>= 1, square = multiply(square, square)) {
+    if ((exponent & 1) != 0) result = multiply(result, square);
+  }
+  return result;
+}
 
 /** Lane lengths: a long triple is one block of crc32c_copy; a short one keeps records of 1 KiB on three lanes too. */
 constexpr size_t kLongLane = 4096;
@@ -93,27 +92,29 @@ inline uint32_t shift(uint32_t crc) {
   return table[0][crc & 255] ^ table[1][(crc >> 8) & 255] ^ table[2][(crc >> 16) & 255] ^ table[3][crc >> 24];
 }
 
+// Assembler rather than intrinsics: those need target attributes whose names GCC and clang, and versions of each, spell
+// differently; and with them on a function, nothing of it may be inlined elsewhere.
 #if defined(SPILLWAY_CRC_X86)
-#define SPILLWAY_CRC_TARGET __attribute__((target("sse4.2")))
-SPILLWAY_CRC_TARGET inline uint64_t step8(uint64_t crc, uint64_t word) { return _mm_crc32_u64(crc, word); }
-SPILLWAY_CRC_TARGET inline uint64_t step1(uint64_t crc, uint8_t byte) {
-  return _mm_crc32_u8(static_cast<uint32_t>(crc), byte);
+inline uint64_t step8(uint64_t crc, uint64_t word) {
+  asm("crc32q %1, %0" : "+r"(crc) : "r"(word));
+  return crc;
+}
+inline uint64_t step1(uint64_t crc, uint8_t byte) {
+  auto low = static_cast<uint32_t>(crc);
+  asm("crc32b %1, %0" : "+r"(low) : "q"(byte));
+  return low;
 }
 bool processorHasCrc() { return __builtin_cpu_supports("sse4.2") != 0; }
 #else
-// Assembler rather than arm_acle.h: GCC and clang disagree on whether its functions exist without -march=…+crc.
-#define SPILLWAY_CRC_TARGET
 inline uint64_t step8(uint64_t crc, uint64_t word) {
-  uint32_t out;
-  asm(".arch_extension crc\n\tcrc32cx %w0, %w1, %x2" : "=r"(out) : "r"(static_cast<uint32_t>(crc)), "r"(word));
-  return out;
+  auto low = static_cast<uint32_t>(crc);
+  asm(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(low) : "r"(word));
+  return low;
 }
 inline uint64_t step1(uint64_t crc, uint8_t byte) {
-  uint32_t out;
-  asm(".arch_extension crc\n\tcrc32cb %w0, %w1, %w2"
-      : "=r"(out)
-      : "r"(static_cast<uint32_t>(crc)), "r"(static_cast<uint32_t>(byte)));
-  return out;
+  auto low = static_cast<uint32_t>(crc);
+  asm(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(low) : "r"(static_cast<uint32_t>(byte)));
+  return low;
 }
 bool processorHasCrc() {
 #if defined(__APPLE__)
@@ -136,7 +137,7 @@ inline uint64_t hostWord(const uint8_t* p) {
 }
 
 template <size_t kLaneBytes>
-SPILLWAY_CRC_TARGET inline uint32_t triple(uint32_t crc, const uint8_t* p) {
+inline uint32_t triple(uint32_t crc, const uint8_t* p) {
   uint64_t lane0 = crc;
   uint64_t lane1 = 0;
   uint64_t lane2 = 0;
@@ -149,7 +150,7 @@ SPILLWAY_CRC_TARGET inline uint32_t triple(uint32_t crc, const uint8_t* p) {
   return shift<kLaneBytes>(joined) ^ static_cast<uint32_t>(lane2);
 }
 
-SPILLWAY_CRC_TARGET uint32_t crc32cHardware(uint32_t crc, const void* bytes, size_t length) {
+uint32_t crc32cHardware(uint32_t crc, const void* bytes, size_t length) {
   const uint8_t* p = static_cast<const uint8_t*>(bytes);
   uint32_t c = ~crc;
   for (; length >= 3 * kLongLane; p += 3 * kLongLane, length -= 3 * kLongLane) c = triple<kLongLane>(c, p);

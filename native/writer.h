@@ -15,7 +15,8 @@
 // All functions and the destructor belong to one owner thread.
 #pragma once
 
-#include <condition_variable>
+#include <pthread.h>
+
 #include <cstdint>
 #include <mutex>
 #include <thread>
@@ -31,6 +32,27 @@ struct Job {
   const uint8_t* bytes;
   size_t length;
   int64_t position;
+};
+
+/**
+ * std::condition_variable over the same pthread calls. The one in libstdc++ has had a new symbol version since GCC 12,
+ * and an addon built with it would not load where the library is older.
+ */
+class Condition {
+ public:
+  template <typename Predicate>
+  void wait(std::unique_lock<std::mutex>& hold, Predicate predicate) {
+    while (!predicate()) pthread_cond_wait(&condition_, hold.mutex()->native_handle());
+  }
+  void notifyOne() { pthread_cond_signal(&condition_); }
+
+  Condition() = default;
+  ~Condition() { pthread_cond_destroy(&condition_); }
+  Condition(const Condition&) = delete;
+  Condition& operator=(const Condition&) = delete;
+
+ private:
+  pthread_cond_t condition_ = PTHREAD_COND_INITIALIZER;
 };
 
 /** Does one job; an argument, so that tests can bring a disk that waits or fails. Must not throw. */
@@ -69,8 +91,8 @@ class Writer {
   Performer& performer_;
   std::thread thread_;
   std::mutex mutex_;
-  std::condition_variable submittedOne_;
-  std::condition_variable finishedOne_;
+  Condition submittedOne_;
+  Condition finishedOne_;
 
   // Counts since the beginning; a job lives in slot count % kDepth. settled_ ≤ finished_ ≤ submitted_ ≤ settled_ + kDepth.
   uint64_t submitted_ = 0;  // owner writes under mutex_

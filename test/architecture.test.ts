@@ -116,13 +116,19 @@ t.test('every file is reached from an entry', async (t) => {
   };
   entries.forEach(visit);
   t.ok(workers.length > 0, 'there are workers');
-  t.strictSame(sources.filter((file) => !reached.has(file)), []);
+  t.strictSame(
+    sources.filter((file) => !reached.has(file)),
+    [],
+  );
 });
 
+const lines = (file: string): number => sourceOf(file).split('\n').length - 1;
+
 t.test('one file, one idea', async (t) => {
-  const lines = (file: string): number => sourceOf(file).split('\n').length - 1;
-  for (const file of sources) t.ok(lines(file) <= MAX_SOURCE_LINES, `${file}: ${lines(file)} lines, at most ${MAX_SOURCE_LINES}`);
-  for (const file of workers) t.ok(lines(file) < MAX_WORKER_LINES, `${file}: ${lines(file)} lines, under ${MAX_WORKER_LINES}`);
+  for (const file of sources)
+    t.ok(lines(file) <= MAX_SOURCE_LINES, `${file}: ${lines(file)} lines, at most ${MAX_SOURCE_LINES}`);
+  for (const file of workers)
+    t.ok(lines(file) < MAX_WORKER_LINES, `${file}: ${lines(file)} lines, under ${MAX_WORKER_LINES}`);
 });
 
 t.test('avoided words are no identifiers', async (t) => {
@@ -130,15 +136,17 @@ t.test('avoided words are no identifiers', async (t) => {
   for (const name of bannedIdentifiers) t.strictSame(filesWith(new RegExp(`\\b${name}\\b`), files), [], name);
 });
 
+/** The native sources that a build file names, tests aside. */
+function listed(file: string): string[] {
+  const text = sourceOf(file).replace(/^\s*#.*$/gm, '');
+  const names = [...text.matchAll(/native\/([A-Za-z0-9_./-]+\.cc)\b/g)].map((m) => m[1]);
+  return [...new Set(names.filter((name) => !name.startsWith('test/')))].sort();
+}
+
 t.test('binding.gyp and CMakeLists.txt build the same files', async (t) => {
   const missing = ['binding.gyp', 'CMakeLists.txt'].filter((file) => !existsSync(join(root, file)));
-  if (missing.length > 0) return void t.pass('both list the same', { skip: `there is no ${missing.join(' and no ')} yet` });
-  // A list of sources may stand in a file of its own that both read.
-  const listed = (file: string): string[] => {
-    const text = sourceOf(file).replace(/^\s*#.*$/gm, '');
-    const names = [...text.matchAll(/native\/([A-Za-z0-9_./-]+\.cc)\b/g)].map((m) => m[1]);
-    return [...new Set(names.filter((name) => !name.startsWith('test/')))].sort();
-  };
+  if (missing.length > 0)
+    return void t.pass('both list the same', { skip: `there is no ${missing.join(' and no ')} yet` });
   const onDisk = filesUnder('native', '.cc')
     .map((file) => file.slice('native/'.length))
     .filter((file) => !file.startsWith('test/'));

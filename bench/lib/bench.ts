@@ -24,8 +24,10 @@ export interface Arguments {
 export function findRoot(from = process.cwd()): string {
   for (let dir = resolve(from); ; dir = dirname(dir)) {
     const path = join(dir, 'package.json');
-    if (existsSync(path) && (JSON.parse(readFileSync(path, 'utf8')) as { name?: string }).name === 'spillway') return dir;
-    if (dirname(dir) === dir) throw new BenchError(`no package.json of spillway in ${from} or above: run this in the repository`);
+    if (existsSync(path) && (JSON.parse(readFileSync(path, 'utf8')) as { name?: string }).name === 'spillway')
+      return dir;
+    if (dirname(dir) === dir)
+      throw new BenchError(`no package.json of spillway in ${from} or above: run this in the repository`);
   }
 }
 
@@ -87,7 +89,11 @@ export interface Bench {
 export async function runBench(
   name: string,
   args: () => Arguments,
-  plan: (a: Arguments) => { parameters: Record<string, unknown>; targets: readonly string[]; body: (bench: Bench) => Promise<void> },
+  plan: (a: Arguments) => {
+    parameters: Record<string, unknown>;
+    targets: readonly string[];
+    body: (bench: Bench) => Promise<void>;
+  },
 ): Promise<void> {
   let dataDir: string | undefined;
   const clean = (): void => {

@@ -33,10 +33,15 @@ export class Floor {
   static compile(root: string, dir: string, fileBytes: number): Floor {
     const program = join(dir, 'floor');
     try {
-      execFileSync('c++', ['-std=c++17', '-O2', '-Wall', '-Wextra', '-o', program, join(root, 'bench/native/floor.cc')], { stdio: 'pipe' });
+      execFileSync(
+        'c++',
+        ['-std=c++17', '-O2', '-Wall', '-Wextra', '-o', program, join(root, 'bench/native/floor.cc')],
+        { stdio: 'pipe' },
+      );
     } catch (error) {
       const { code, stderr } = error as { code?: string; stderr?: Buffer };
-      if (code === 'ENOENT') throw new BenchError('no C++ compiler (c++): the floor cannot be measured; apt-get install g++');
+      if (code === 'ENOENT')
+        throw new BenchError('no C++ compiler (c++): the floor cannot be measured; apt-get install g++');
       throw new BenchError(`the floor does not compile: ${stderr?.toString() ?? String(error)}`);
     }
     return new Floor(program, dir, fileBytes);
@@ -67,7 +72,10 @@ export class Floor {
     const file = join(this.#dir, mode === 'record' ? 'floor.records' : 'floor.batches');
     const args = { mode, file, fileBytes: this.#fileBytes, batchBytes, batches };
     try {
-      const { stdout } = await run(this.#program, Object.entries(args).map(([k, v]) => `${k}=${v}`));
+      const { stdout } = await run(
+        this.#program,
+        Object.entries(args).map(([k, v]) => `${k}=${v}`),
+      );
       return JSON.parse(stdout) as FloorResult;
     } catch (error) {
       const { stderr, message } = error as { stderr?: string; message: string };

@@ -65,41 +65,47 @@ export interface LoadResult {
   readonly issueLagMs: { readonly p99: number; readonly max: number };
 }
 
-export async function offerLoad(log: SpillwayLog, stream: string, payloads: NumberedPayloads, load: Load): Promise<LoadResult> {
+function ms(us: Histogram, q: number): number {
+  return us.quantile(q) / 1000;
+}
+
+export async function offerLoad(
+  log: SpillwayLog,
+  stream: string,
+  payloads: NumberedPayloads,
+  load: Load,
+): Promise<LoadResult> {
   const perMs = load.ratePerSecond / 1000;
   const total = Math.round(load.ratePerSecond * load.seconds);
   const latencyUs = new Histogram();
   const lagUs = new Histogram();
   let issued = 0;
-  let refused = 0;
-  let underWay = 0;
-  let lastDurableMs = 0;
-  let over = false;
-  let failure: unknown;
+  // What the promises' callbacks change.
+  const now = { underWay: 0, refused: 0, lastDurableMs: 0, over: false, failure: undefined as unknown };
   const startMs = performance.now();
   const intendedMs = (i: number): number => startMs + i / perMs;
 
   const issue = (first: number, records: number): void => {
     const nowMs = performance.now();
     for (let i = first; i < first + records; i++) lagUs.record(Math.max(0, nowMs - intendedMs(i)) * 1000);
-    underWay += records;
+    now.underWay += records;
     log.appendMany(stream, payloads.slice(first, records)).then(
       () => {
-        if (over) return;
-        underWay -= records;
-        lastDurableMs = performance.now();
-        for (let i = first; i < first + records; i++) latencyUs.record((lastDurableMs - intendedMs(i)) * 1000);
+        if (now.over) return;
+        now.underWay -= records;
+        now.lastDurableMs = performance.now();
+        for (let i = first; i < first + records; i++) latencyUs.record((now.lastDurableMs - intendedMs(i)) * 1000);
       },
       (error: { code?: string }) => {
-        if (over) return;
-        underWay -= records;
-        if (error.code === 'BACKLOG_FULL') refused += records;
-        else failure ??= error;
+        if (now.over) return;
+        now.underWay -= records;
+        if (error.code === 'BACKLOG_FULL') now.refused += records;
+        else now.failure ??= error;
       },
     );
   };
 
-  while (issued < total && failure === undefined) {
+  while (issued < total && now.failure === undefined) {
     const due = Math.min(total, Math.floor((performance.now() - startMs) * perMs) + 1);
     while (issued < due) {
       const records = Math.min(due - issued, MAX_PER_CALL);
@@ -109,13 +115,12 @@ export async function offerLoad(log: SpillwayLog, stream: string, payloads: Numb
     await delay(TURN_MS);
   }
   const deadlineMs = performance.now() + load.drainSeconds * 1000;
-  while (underWay > 0 && failure === undefined && performance.now() < deadlineMs) await delay(TURN_MS);
-  over = true;
-  if (failure !== undefined) throw failure;
+  while (now.underWay > 0 && now.failure === undefined && performance.now() < deadlineMs) await delay(TURN_MS);
+  now.over = true;
+  if (now.failure !== undefined) throw now.failure;
 
-  const ms = (h: Histogram, q: number): number => h.quantile(q) / 1000;
   const durable = latencyUs.count;
-  const seconds = Math.max(load.seconds, (lastDurableMs - startMs) / 1000);
+  const seconds = Math.max(load.seconds, (now.lastDurableMs - startMs) / 1000);
   const ofOffered = (q: number): number | null => {
     const rank = Math.ceil(q * issued);
     return rank > durable ? null : ms(latencyUs, rank / durable);
@@ -123,11 +128,16 @@ export async function offerLoad(log: SpillwayLog, stream: string, payloads: Numb
   return {
     offered: issued,
     durable,
-    refused,
-    late: underWay,
+    refused: now.refused,
+    late: now.underWay,
     seconds,
     durablePerSecond: durable / seconds,
-    latencyMs: { p50: ms(latencyUs, 0.5), p99: ms(latencyUs, 0.99), p999: ms(latencyUs, 0.999), max: latencyUs.max / 1000 },
+    latencyMs: {
+      p50: ms(latencyUs, 0.5),
+      p99: ms(latencyUs, 0.99),
+      p999: ms(latencyUs, 0.999),
+      max: latencyUs.max / 1000,
+    },
     offeredLatencyMs: { p50: ofOffered(0.5), p99: ofOffered(0.99), p999: ofOffered(0.999) },
     issueLagMs: { p99: ms(lagUs, 0.99), max: lagUs.max / 1000 },
   };

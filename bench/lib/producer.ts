@@ -14,7 +14,13 @@ export const MAX_UNDER_WAY_BYTES = 8 * 1024 * 1024;
 /**
  * Appends groups `from` … `from + groups` of the cycle; returns once all of them are durable.
  */
-export async function produce(to: Appender, stream: string, cycle: PayloadCycle, from: number, groups: number): Promise<void> {
+export async function produce(
+  to: Appender,
+  stream: string,
+  cycle: PayloadCycle,
+  from: number,
+  groups: number,
+): Promise<void> {
   const most = Math.max(1, Math.floor(MAX_UNDER_WAY_BYTES / (cycle.recordBytes * cycle.groupRecords)));
   const underWay: Promise<AppendedMany>[] = Array.from({ length: Math.min(most, groups) });
   for (let g = 0; g < groups; g++) {

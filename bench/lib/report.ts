@@ -86,8 +86,17 @@ export function renderTable(header: readonly string[], rows: readonly (readonly 
   const widths = header.map((_, c) => Math.max(...full.map((r) => r[c].length)));
   const isText = header.map((_, c) => rows.some((r) => r.length === header.length && typeof r[c] === 'string'));
   const line = (r: readonly string[]): string =>
-    r.map((cell, c) => (r.length < header.length || isText[c] ? cell.padEnd(widths[c]) : cell.padStart(widths[c]))).join('  ').trimEnd();
+    r
+      .map((cell, c) => (r.length < header.length || isText[c] ? cell.padEnd(widths[c]) : cell.padStart(widths[c])))
+      .join('  ')
+      .trimEnd();
   return [line(text[0]), widths.map((w) => '─'.repeat(w)).join('  '), ...text.slice(1).map(line)].join('\n');
+}
+
+function pairs(o: Record<string, unknown>): string {
+  return Object.entries(o)
+    .map(([k, v]) => `${k} ${typeof v === 'string' ? v : JSON.stringify(v)}`)
+    .join(' · ');
 }
 
 export class Report {
@@ -115,10 +124,6 @@ export class Report {
   }
 
   begin(targets: readonly string[]): void {
-    const pairs = (o: Record<string, unknown>): string =>
-      Object.entries(o)
-        .map(([k, v]) => `${k} ${typeof v === 'string' ? v : JSON.stringify(v)}`)
-        .join(' · ');
     console.log(`bench ${this.name}${this.smoke ? ' (smoke: the figures mean nothing)' : ''}`);
     console.log(`  environment  ${pairs(this.environment)}`);
     console.log(`  parameters   ${pairs(this.parameters)}`);
@@ -150,24 +155,41 @@ export class Report {
     const why = this.smoke ? 'not judged in smoke' : note;
     // What is no number (a ratio of nothing) is no pass.
     const sane = typeof figure !== 'number' || !Number.isNaN(figure);
-    this.checks.push({ name, pass: why === undefined ? pass && sane : null, figure, target, ...(why === undefined ? {} : { note: why }) });
+    this.checks.push({
+      name,
+      pass: why === undefined ? pass && sane : null,
+      figure,
+      target,
+      ...(why === undefined ? {} : { note: why }),
+    });
   }
 
   /** Prints the checks and writes the JSON. Returns the exit code. */
   finish(): number {
     for (const c of this.checks) {
       const word = c.pass === null ? '  – ' : c.pass ? ' ok ' : 'FAIL';
-      console.log(`${word} ${c.name}: ${show(c.figure)} (target ${c.target})${c.note === undefined ? '' : `; ${c.note}`}`);
+      console.log(
+        `${word} ${c.name}: ${show(c.figure)} (target ${c.target})${c.note === undefined ? '' : `; ${c.note}`}`,
+      );
     }
     const failed = this.checks.filter((c) => c.pass === false).length;
     const { name, environment, parameters, results, checks } = this;
     mkdirSync(this.#outDir, { recursive: true });
-    const path = join(this.#outDir, `${name}.json`);
-    const json = { name, startedAt: this.#startedAt, finishedAt: new Date().toISOString(), smoke: this.smoke, environment, parameters, results, checks };
+    // Beside the full figures, never over them.
+    const path = join(this.#outDir, `${name}${this.smoke ? '.smoke' : ''}.json`);
+    const json = {
+      name,
+      startedAt: this.#startedAt,
+      finishedAt: new Date().toISOString(),
+      smoke: this.smoke,
+      environment,
+      parameters,
+      results,
+      checks,
+    };
     writeFileSync(path, `${JSON.stringify(json, null, 2)}\n`);
-    const count = (n: number, what: string): string => `${n} ${what}`;
     const judged = checks.filter((c) => c.pass !== null).length;
-    console.log(`\n${count(judged - failed, 'checks hold')}, ${count(failed, 'fail')}, ${count(checks.length - judged, 'not judged')}; ${path}`);
+    console.log(`\n${judged - failed} checks hold, ${failed} fail, ${checks.length - judged} not judged; ${path}`);
     return failed > 0 ? 1 : 0;
   }
 }

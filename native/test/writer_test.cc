@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cerrno>
+#include <condition_variable>
 #include <set>
 
 #include "check.h"

@@ -163,7 +163,8 @@ export function toErrorMessage(error: unknown, fallback: ErrorCode = 'IO_ERROR')
     return { code: error.code, message: error.message, details };
   }
   const message = error instanceof Error ? error.message : String(error);
-  return { code: fallback, message, details: {} };
+  const errno = errnoOf(error);
+  return { code: fallback, message, details: errno === undefined ? {} : { errno } };
 }
 
 export function fromErrorMessage(m: ErrorMessage): SpillwayError {

@@ -172,12 +172,21 @@ export interface LogOptions {
   readonly retentionMs: number;
 }
 
-const units: Record<string, number> = { '': 1, b: 1, kib: KIB, mib: MIB, gib: GIB, kb: 1e3, mb: 1e6, gb: 1e9 };
+const units = new Map([
+  ['', 1],
+  ['b', 1],
+  ['kib', KIB],
+  ['mib', MIB],
+  ['gib', GIB],
+  ['kb', 1e3],
+  ['mb', 1e6],
+  ['gb', 1e9],
+]);
 
 /** `'1MiB'` → 1048576; undefined where the text is not a size. */
 export function parseBytes(text: string): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
-  const unit = match === null ? undefined : units[match[2].toLowerCase()];
+  const unit = match === null ? undefined : units.get(match[2].toLowerCase());
   return match === null || unit === undefined ? undefined : Number(match[1]) * unit;
 }
 
@@ -193,13 +202,12 @@ export function formatBytes(bytes: number): string {
   return String(bytes);
 }
 
-function show(value: unknown): string {
-  if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
-  return typeof value === 'object' && value !== null
-    ? Array.isArray(value)
-      ? 'an array'
-      : 'an object'
-    : String(value);
+/** A value as one short line, whatever it holds. */
+export function show(value: unknown): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
+  const text = String(value);
+  const line = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}…` : text).slice(1, -1);
+  return typeof value === 'string' ? `'${line}'` : line;
 }
 
 /** Levenshtein distance, for "did you mean". Wagner–Fischer, one row. */
@@ -226,7 +234,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
 function unknownOption(name: string, known: readonly string[]): SpillwayError {
   const near = nearest(name, known);
   const hint = near === undefined ? `known are ${known.join(', ')}` : `did you mean '${near}'?`;
-  return new SpillwayError('INVALID_OPTION', `unknown option '${name}': ${hint}`, { subject: name });
+  return new SpillwayError('INVALID_OPTION', `unknown option ${show(name)}: ${hint}`, { subject: name });
 }
 
 function invalid(spec: OptionSpec, expected: string, came: unknown): never {

@@ -62,7 +62,7 @@ export function readCheckpoint(io: FileIo, dir: string): Checkpoint | Invalid {
     io.read(fd, both, 0);
     const blocks = [decode(io, both.subarray(0, BLOCK_BYTES)), decode(io, both.subarray(BLOCK_BYTES))];
     const valid = blocks.filter((b): b is Checkpoint => !('invalid' in b));
-    if (valid.length === 0) return blocks.find((b): b is Invalid => 'newer' in b) ?? (blocks[0] as Invalid);
+    if (valid.length === 0) return blocks.find((b): b is Invalid => 'newer' in b) ?? blocks[0];
     return valid.reduce((a, b) => (b.generation > a.generation ? b : a));
   } finally {
     io.close(fd);

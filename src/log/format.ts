@@ -15,7 +15,7 @@
 //              · tableBytes u32 · records u32 · epoch u32 · baseOffset u64 · firstTimestampMs u64 · committedAtMs u64
 //              · salt u32 · crc32c u32
 //     table    per stream: id u16 · nameBytes u16 · records u32 · name; zeros up to a multiple of 8
-//     records  frames as they lay in the lane (platform/ring.ts)
+//     records  frames as they lay in the lane (platform/lane-memory.ts)
 //
 // The checksum covers header and body but its own four bytes; padding is not covered. `epoch` and `salt` are those of
 // the segment header: epoch counts activations of segment files, salt is random, so neither an old batch in a recycled

@@ -28,6 +28,7 @@ import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes, type SegmentHea
 import { writeIndex } from './index-file.ts';
 import { indexName, segmentName } from './names.ts';
 import { recover, type FoundSegment, type Recovered } from './recovery.ts';
+import { retainedFrom, type Sealed } from './retention.ts';
 import { SegmentIndex } from './segment-index.ts';
 import { Spare } from './spare.ts';
 
@@ -41,13 +42,6 @@ export type StorageOptions = Pick<
   LogOptions,
   'dir' | 'segmentBytes' | 'window' | 'maxRecordBytes' | 'retentionBytes' | 'retentionMs'
 >;
-
-interface Sealed {
-  readonly baseOffset: number;
-  readonly nextOffset: number;
-  readonly fileBytes: number;
-  readonly lastCommitMs: number;
-}
 
 interface Active {
   readonly fd: number;
@@ -399,20 +393,4 @@ export class Log {
 
 function namedRows(plan: BatchPlan): { name: string; records: number }[] {
   return plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
-}
-
-/** Offset from which on segments are kept; undefined where all are. */
-function retainedFrom(sealed: readonly Sealed[], options: StorageOptions, nowMs: number): number | undefined {
-  const { retentionBytes, retentionMs, segmentBytes } = options;
-  let total = segmentBytes;
-  for (const s of sealed) total += s.fileBytes;
-  let start: number | undefined;
-  for (const s of sealed) {
-    const tooMuch = retentionBytes > 0 && total > retentionBytes;
-    const tooOld = retentionMs > 0 && nowMs - s.lastCommitMs > retentionMs;
-    if (!tooMuch && !tooOld) break;
-    total -= s.fileBytes;
-    start = s.nextOffset;
-  }
-  return start;
 }

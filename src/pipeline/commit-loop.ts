@@ -11,7 +11,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
-import { DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
+import { CLOSE_GRACE_MS, DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
 import type { WindowOptions } from '../base/options.ts';
 import type { BatchPlan, CloseReason } from '../base/types.ts';
 import type { Log } from '../log/log.ts';
@@ -53,6 +53,7 @@ export class CommitLoop {
   #lastCommitAt: number;
   #acknowledgedOffset: number;
   #commandsSeen = 0;
+  #stuck = false;
 
   constructor(shared: SharedState, log: Log, window: WindowOptions, clock: Clock, port: CommandPort) {
     this.#shared = shared;
@@ -92,7 +93,7 @@ export class CommitLoop {
     else if (waiting.records === 0 && this.#closeId !== undefined) return false;
     else this.#sleep(waiting, seen);
     this.#answerFlushes();
-    return true;
+    return !this.#stuck;
   }
 
   #waiting(): Waiting {
@@ -106,7 +107,9 @@ export class CommitLoop {
     const drainedAt = this.#clock.monotonicMs();
     const { plan, full } = this.#lanes.drain(this.#window);
     if (plan.records === 0) {
-      // Every lane with records has unread acknowledgements up to its bound: its thread is busy. It will come round.
+      // Every lane with records has unread acknowledgements up to its bound: its thread is busy, and will come round, or
+      // it is gone. A close waits for it a little; records left behind were not acknowledged and never will be.
+      this.#stuck = this.#closeId !== undefined && drainedAt - this.#lastCommitAt > CLOSE_GRACE_MS;
       waitForSignal(this.#shared.words, this.#shared.doorbell, seen, 1);
       return;
     }

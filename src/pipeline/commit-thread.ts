@@ -3,7 +3,14 @@
 
 import { MessageChannel, receiveMessageOnPort, type MessagePort, type Worker } from 'node:worker_threads';
 import { systemClock, systemRandom32 } from '../base/clock.ts';
-import { fromErrorMessage, reasonOf, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
+import {
+  fromErrorMessage,
+  isDiskFull,
+  reasonOf,
+  SpillwayError,
+  toErrorMessage,
+  type ErrorMessage,
+} from '../base/errors.ts';
 import type { LogOptions } from '../base/options.ts';
 import type { IoMode } from '../base/types.ts';
 import { DirectoryLock } from '../log/lock.ts';
@@ -59,7 +66,8 @@ export function runCommitThread({ options, shared, port }: CommitThreadData): vo
       lock.release();
     }
   } catch (error) {
-    last = { failed: toErrorMessage(error) };
+    last = { failed: toErrorMessage(error, 'IO_ERROR') };
+    if (isDiskFull(error)) last = { failed: { ...last.failed, code: 'DISK_FULL' } };
   }
   io?.destroy();
   lockDisk?.destroy();
@@ -86,54 +94,46 @@ function prepare(io: FileIo, dir: string): DirectoryLock {
 
 /** The supervisor: sends commands, and turns the thread's death into an error for everybody who waits. */
 export class CommitThread {
-  readonly opened: Opened;
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #shared: SharedState;
+  readonly #onDeath: () => void;
   readonly #waiting = new Map<number, { resolve: () => void; reject: (error: SpillwayError) => void }>();
   #nextId = 1;
+  #opened: Opened | undefined;
+  #opening: { resolve: (opened: Opened) => void; reject: (error: SpillwayError) => void } | undefined;
+  #crash = 'it ended without a word';
+  /** Set once the thread is gone. */
+  #ended: SpillwayError | undefined;
 
-  private constructor(worker: Worker, port: MessagePort, shared: SharedState, opened: Opened) {
-    this.#worker = worker;
-    this.#port = port;
+  private constructor(options: LogOptions, shared: SharedState, onDeath: () => void) {
+    const { port1, port2 } = new MessageChannel();
+    const data: CommitThreadData = { options, shared: shared.buffer, port: port2 };
+    this.#port = port1;
     this.#shared = shared;
-    this.opened = opened;
+    this.#onDeath = onDeath;
+    this.#worker = startWorker('commit', data, [port2]);
+    port1.on('message', (message: Message) => this.#receive(message));
+    this.#worker.on('error', (error) => (this.#crash = reasonOf(error)));
+    this.#worker.on('exit', () => this.#end());
   }
 
   /**
    * Starts the thread and waits until it has the log open.
-   * @param onDeath called when the thread ended without being asked to, after the shared state says so
+   * @param onDeath called when the thread is gone, after the shared state says what that means
    */
   static async start(options: LogOptions, shared: SharedState, onDeath: () => void): Promise<CommitThread> {
-    const { port1, port2 } = new MessageChannel();
-    const data: CommitThreadData = { options, shared: shared.buffer, port: port2 };
-    const worker = startWorker('commit', data, [port2]);
-    let thread: CommitThread | undefined;
-    let crash = 'it ended without a word';
-    const opened = await new Promise<Opened>((resolve, reject) => {
-      port1.on('message', (message: Message) => {
-        if ('opened' in message) resolve(message.opened);
-        else if ('failed' in message) reject(fromErrorMessage(message.failed));
-        else thread?.receive(message.reply);
-      });
-      worker.on('error', (error) => (crash = reasonOf(error)));
-      worker.on('exit', () => {
-        // Messages posted before the end are still on their way: hear them first.
-        setImmediate(() => {
-          const died: ErrorMessage = { code: 'WORKER_DIED', message: `the commit worker died: ${crash}`, details: {} };
-          reject(fromErrorMessage(died));
-          if (shared.state !== 'closed') shared.fail(died);
-          thread?.died(fromErrorMessage(died));
-          onDeath();
-          port1.close();
-        });
-      });
-    });
+    const thread = new CommitThread(options, shared, onDeath);
+    await new Promise<Opened>((resolve, reject) => (thread.#opening = { resolve, reject }));
     // From here on only pending promises keep the process alive, not this thread.
-    worker.unref();
-    port1.unref();
-    thread = new CommitThread(worker, port1, shared, opened);
+    thread.#worker.unref();
+    thread.#port.unref();
     return thread;
+  }
+
+  /** What the thread found when it opened the log. */
+  get opened(): Opened {
+    return this.#opened!;
   }
 
   /** Sends a command that is not answered. */
@@ -145,6 +145,7 @@ export class CommitThread {
   ask(command: { kind: 'flush' } | { kind: 'truncate'; offset: number } | { kind: 'close' }): Promise<void> {
     const id = this.#nextId++;
     return new Promise<void>((resolve, reject) => {
+      if (this.#ended !== undefined) return reject(this.#ended);
       if (this.#waiting.size === 0) this.#port.ref();
       this.#waiting.set(id, { resolve, reject });
       this.#post({ ...command, id });
@@ -153,7 +154,7 @@ export class CommitThread {
 
   /** Resolves once the thread is gone. */
   async join(): Promise<void> {
-    if (this.#worker.threadId === -1) return;
+    if (this.#ended !== undefined) return;
     this.#worker.ref();
     await new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
   }
@@ -163,17 +164,37 @@ export class CommitThread {
     await this.#worker.terminate();
   }
 
-  receive(reply: Reply): void {
-    const waiter = this.#waiting.get(reply.id);
-    this.#waiting.delete(reply.id);
+  #receive(message: Message): void {
+    if ('opened' in message) {
+      this.#opened = message.opened;
+      this.#opening?.resolve(message.opened);
+      return;
+    }
+    if ('failed' in message) {
+      this.#opening?.reject(fromErrorMessage(message.failed));
+      return;
+    }
+    const { id, error } = message.reply;
+    const waiter = this.#waiting.get(id);
+    this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#port.unref();
-    if (reply.error === undefined) waiter?.resolve();
-    else waiter?.reject(fromErrorMessage(reply.error));
+    if (error === undefined) waiter?.resolve();
+    else waiter?.reject(fromErrorMessage(error));
   }
 
-  died(error: SpillwayError): void {
-    for (const waiter of this.#waiting.values()) waiter.reject(error);
+  #end(): void {
+    // The exit may be told before the thread's last messages are: hear them first.
+    for (let m = receiveMessageOnPort(this.#port); m !== undefined; m = receiveMessageOnPort(this.#port)) {
+      this.#receive(m.message as Message);
+    }
+    const died: ErrorMessage = { code: 'WORKER_DIED', message: `the commit worker died: ${this.#crash}`, details: {} };
+    if (this.#shared.state !== 'closed') this.#shared.fail(died);
+    this.#ended = fromErrorMessage(died);
+    this.#opening?.reject(this.#ended);
+    for (const waiter of this.#waiting.values()) waiter.reject(this.#ended);
     this.#waiting.clear();
+    this.#onDeath();
+    this.#port.close();
   }
 
   #post(command: Command): void {

@@ -8,7 +8,8 @@ import { MAX_KEY_BYTES, MAX_STREAM_IDS, WAITER_OVERHEAD_BYTES } from '../base/li
 import { checkStreamName } from '../base/names.ts';
 import type { LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
-import { FLAG_UNTERMINATED, laneLatency, LaneProducer } from '../platform/ring.ts';
+import { FLAG_UNTERMINATED, laneLatency } from '../platform/lane-memory.ts';
+import { LaneProducer } from '../platform/lane-producer.ts';
 import type { Histogram } from '../platform/histogram.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
@@ -62,9 +63,11 @@ const noOptions: AppendOptions = {};
 /** How often a thread that waits for acknowledgements looks for itself, in case nobody is left to wake it. */
 const KEEP_ALIVE_MS = 1000;
 
-function toBytes(payload: unknown, what: string): Uint8Array {
+// Hot: per record. The message is only put together when it is needed.
+function toBytes(payload: unknown, name: string, index?: number): Uint8Array {
   if (payload instanceof Uint8Array) return payload;
   if (typeof payload === 'string') return Buffer.from(payload, 'utf8');
+  const what = index === undefined ? name : `${name} ${index}`;
   throw new SpillwayError(
     'INVALID_RECORD',
     `${what}: expected a Uint8Array or a string, got ${payload === null ? 'null' : typeof payload}`,
@@ -87,7 +90,8 @@ export class Lane {
   #blocked: Job[] = [];
   #blockedBytes = 0;
   #watching = false;
-  #closed = false;
+  #refusing = false;
+  #closing: Promise<void> | undefined;
   readonly #keepAlive: NodeJS.Timeout;
   readonly #run = { firstOffset: 0, records: 0 };
   readonly #idleWaiters: (() => void)[] = [];
@@ -134,19 +138,23 @@ export class Lane {
   }
 
   /** Refuses new records, waits for those under way, and gives the lane back. Closing twice is fine. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#refusing = true;
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** Refuses new records; `close` then waits for those under way. */
+  refuse(): void {
+    this.#refusing = true;
+  }
+
+  async #close(): Promise<void> {
     while (this.#blocked.length > 0 || this.#unacknowledged > 0) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
     }
     clearInterval(this.#keepAlive);
     this.#producer.close();
-  }
-
-  /** Refuses new records; used when the whole log closes. */
-  refuse(): void {
-    this.#closed = true;
   }
 
   get #unacknowledged(): number {
@@ -173,7 +181,7 @@ export class Lane {
     const list: Uint8Array[] = [];
     let bytes = 0;
     for (let i = 0; i < payloads.length; i++) {
-      const payload = toBytes(payloads[i], `payload ${i}`);
+      const payload = toBytes(payloads[i], 'payload', i);
       if (keyBytes + payload.length > this.#limits.maxRecordBytes) {
         throw new SpillwayError(
           'RECORD_TOO_LARGE',
@@ -193,7 +201,7 @@ export class Lane {
   #admit(job: Job): void {
     const failure = this.#failure();
     if (failure !== undefined) throw failure;
-    if (this.#closed) throw new SpillwayError('CLOSED', 'the log is closed: the record was not appended');
+    if (this.#refusing) throw new SpillwayError('CLOSED', 'the log is closed: the record was not appended');
     if (this.#blocked.length === 0 && this.#put(job)) {
       this.#watch();
       return;

@@ -10,7 +10,7 @@ import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts'
 import { LogReader } from '../log/reader.ts';
 import { readerIo } from '../platform/choose-io.ts';
 import { Histogram } from '../platform/histogram.ts';
-import { createLaneBuffer, laneIsClosed, laneLatency, notifyLane } from '../platform/ring.ts';
+import { createLaneBuffer, laneIsClosed, laneLatency, notifyLane } from '../platform/lane-memory.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
 import { CommitThread, type Opened } from './commit-thread.ts';

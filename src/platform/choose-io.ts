@@ -1,7 +1,7 @@
 // Picks the I/O mode once, when a log opens, by trying it in the directory itself.
 
 import { join } from 'node:path';
-import { SpillwayError, errnoOf, reasonOf } from '../base/errors.ts';
+import { SpillwayError, errnoOf, isDiskFull, reasonOf } from '../base/errors.ts';
 import { BLOCK_BYTES, counterSlots } from '../base/limits.ts';
 import type { LogOptions } from '../base/options.ts';
 import type { FileIo } from './file-io.ts';
@@ -42,6 +42,8 @@ export function chooseIo(dir: string, wanted: LogOptions['io'], counters: Float6
       return io;
     } catch (error) {
       io.destroy();
+      // A full disk says nothing of the mode, and a log on it can still be drained: opening with O_DIRECT worked.
+      if (isDiskFull(error)) return new NativeFileIo(native, mode, counters);
       if (!unsupported.has(errnoOf(error) ?? '')) throw error;
       refused = error;
     }

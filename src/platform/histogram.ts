@@ -18,8 +18,7 @@ function bucketOf(value: number): number {
   const power = value >= 2 ** POWERS ? POWERS - 1 : Math.floor(Math.log2(value));
   const clamped = value >= 2 ** POWERS ? 2 ** POWERS - 1 : value;
   const sub = Math.floor(clamped / 2 ** (power - SUB_BITS)) - SUB;
-  // log2 of a value just below a power of two may round up to it; both corrections keep the bucket within one.
-  if (sub < 0) return (power - SUB_BITS) * SUB + SUB - 1;
+  // log2 of a value just below a power of two may round up to it: sub is -1 then, which is the bucket below. Right so.
   return (power - SUB_BITS + 1) * SUB + Math.min(sub, SUB - 1);
 }
 

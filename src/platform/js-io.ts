@@ -25,15 +25,15 @@ export class JsIo implements FileIo {
   }
 
   open(path: string, how: OpenHow, _direct: boolean): number {
-    const fd = this.attempt('open', path, () => fs.openSync(path, openFlags[how], 0o640));
     this.count('openat');
+    const fd = this.attempt('open', path, () => fs.openSync(path, openFlags[how], 0o640));
     this.paths.set(fd, path);
     return fd;
   }
 
   close(fd: number): void {
-    this.count('close');
     const path = this.pathOf(fd);
+    this.count('close');
     this.paths.delete(fd);
     this.attempt('close', path, () => fs.closeSync(fd));
   }
@@ -79,8 +79,8 @@ export class JsIo implements FileIo {
 
   syncDir(path: string): void {
     this.attempt('fsync', path, () => {
-      const fd = fs.openSync(path, 'r');
       this.count('openat');
+      const fd = fs.openSync(path, 'r');
       try {
         this.count('fsync');
         fs.fsyncSync(fd);

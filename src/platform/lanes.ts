@@ -8,7 +8,7 @@
 import { MAX_RANGES, MAX_STREAM_IDS, MAX_STREAM_TABLE_BYTES } from '../base/limits.ts';
 import type { WindowOptions } from '../base/options.ts';
 import type { BatchPlan } from '../base/types.ts';
-import { LaneConsumer, type WalkEnd, type WalkSink } from './ring.ts';
+import { LaneConsumer, type WalkSink } from './lane-consumer.ts';
 
 /** Records of one lane that stand side by side in a batch. */
 interface Run {
@@ -125,17 +125,20 @@ export class LaneSet {
     plan.begin();
     let full: 'records' | 'bytes' | undefined;
     const count = this.#lanes.length;
-    let ready = this.#ready();
-    while (ready > 0 && full === undefined) {
+    // Shares first. Where a round of shares moved nothing (what is left is less than a frame for each), one record each
+    // of whatever size still fits.
+    let sharing = true;
+    for (let ready = this.#ready(); ready > 0 && full === undefined; ready = this.#ready()) {
       const before = plan.records;
-      const shareRecords = Math.max(1, Math.floor((window.maxRecords - plan.records) / ready));
-      const shareBytes = Math.floor((window.maxBytes - plan.recordBytes) / ready);
+      const parts = sharing ? ready : 1;
+      const shareRecords = sharing ? Math.max(1, Math.floor((window.maxRecords - plan.records) / parts)) : 1;
+      const shareBytes = Math.floor((window.maxBytes - plan.recordBytes) / parts);
       for (let turn = 0; turn < count && full === undefined; turn++) {
         full = this.#visit((this.#next + turn) % count, window, shareRecords, shareBytes);
       }
-      ready = this.#ready();
-      // No lane could take a record within its share: what is left is too little for anybody.
-      if (plan.records === before && full === undefined && ready > 0) full = 'bytes';
+      if (plan.records > before) sharing = true;
+      else if (sharing) sharing = false;
+      else full ??= 'bytes';
     }
     this.#next = count === 0 ? 0 : (this.#next + 1) % count;
     plan.finish();
@@ -232,14 +235,14 @@ export class LaneSet {
     const roomRecords = Math.min(shareRecords, window.maxRecords - plan.records);
     if (roomRecords <= 0) return 'records';
     const roomBytes = Math.min(shareBytes, window.maxBytes - plan.recordBytes);
-    const end: WalkEnd = lane.walk(plan, roomRecords, roomBytes, plan.records === 0);
+    lane.walk(plan, roomRecords, roomBytes, plan.records === 0);
     plan.records += lane.walkedRecords;
     plan.recordBytes += lane.walkedBytes;
     if (lane.walkedRecords > 0) this.#addRun(lane, lane.walkedRecords);
     if (plan.records >= window.maxRecords) return 'records';
     if (plan.recordBytes >= window.maxBytes) return 'bytes';
-    // The share, not the window, ended it: others have their turn, then what is left is shared again.
-    return end === 'bytes' && roomBytes === window.maxBytes - plan.recordBytes + lane.walkedBytes ? 'bytes' : undefined;
+    // The share ended it, or a frame too large for what is left: others have their turn.
+    return undefined;
   }
 
   #addRun(lane: LaneConsumer, records: number): void {

@@ -27,8 +27,9 @@ t.test('every code has a sentence, an exit status, and one class', async (t) => 
   }
 });
 
+const withExit = (exit: number): string[] => codes.filter((code) => errorKinds[code].exit === exit).sort();
+
 t.test('exit 3 is corruption and nothing else; usage and configuration are 2', async (t) => {
-  const withExit = (exit: number): string[] => codes.filter((code) => errorKinds[code].exit === exit).sort();
   t.strictSame(withExit(3), ['CORRUPT']);
   t.strictSame(withExit(2), [
     'DIR_UNUSABLE',
@@ -47,8 +48,13 @@ t.test('what may succeed later, and no other, is retryable', async (t) => {
 });
 
 t.test('the table and the sources know the same codes', async (t) => {
-  const files = [...filesUnder('src', '.ts'), ...filesUnder('workers', '.ts')].filter((f) => f !== 'src/base/errors.ts');
-  const text = files.map(sourceOf).join('\n').replace(/^\s*(\/\/|\*|\/\*).*$/gm, '');
+  const files = [...filesUnder('src', '.ts'), ...filesUnder('workers', '.ts')].filter(
+    (f) => f !== 'src/base/errors.ts',
+  );
+  const text = files
+    .map(sourceOf)
+    .join('\n')
+    .replace(/^\s*(\/\/|\*|\/\*).*$/gm, '');
   for (const code of codes) t.match(text, new RegExp(`'${code}'`), `${code} is used`);
   const thrown = [...text.matchAll(/new SpillwayError\(\s*'([^']*)'/g)].map((m) => m[1]);
   t.ok(thrown.length > 20, `${thrown.length} places were found`);
@@ -59,7 +65,9 @@ t.test('an error crosses a thread boundary whole, but for its cause', async (t) 
   const details: ErrorDetails = {
     subject: '00000000.seg',
     errno: 'EIO',
-    problems: [{ file: '00000000.seg', position: 4096, firstOffset: 7, lastOffset: null, message: 'the checksum is wrong' }],
+    problems: [
+      { file: '00000000.seg', position: 4096, firstOffset: 7, lastOffset: null, message: 'the checksum is wrong' },
+    ],
   };
   for (const code of codes) {
     const cause = Object.assign(new Error('inner'), { native: () => 1 }); // a function cannot be cloned
@@ -89,10 +97,11 @@ t.test('without a cause there is none', async (t) => {
   t.notOk(Object.hasOwn(new SpillwayError('CLOSED', 'x'), 'cause'));
 });
 
+const system = (code: string): Error => Object.assign(new Error(code), { code });
+
 t.test('reasons and errno names', async (t) => {
   t.equal(reasonOf(new Error('why')), 'why');
   t.equal(reasonOf(5), '5');
-  const system = (code: string): Error => Object.assign(new Error(code), { code });
   const cases: [unknown, string | undefined][] = [
     [system('ENOSPC'), 'ENOSPC'],
     [system('E2BIG'), 'E2BIG'],
@@ -111,5 +120,6 @@ t.test('reasons and errno names', async (t) => {
     t.ok(isDiskFull(system(errno)), errno);
     t.ok(isDiskFull(new SpillwayError('IO_ERROR', 'x', { errno })), `wrapped ${errno}`);
   }
-  for (const errno of ['EIO', 'EROFS', 'EFBIG']) t.notOk(isDiskFull(system(errno)), `${errno} is damage, not back-pressure`);
+  for (const errno of ['EIO', 'EROFS', 'EFBIG'])
+    t.notOk(isDiskFull(system(errno)), `${errno} is damage, not back-pressure`);
 });

@@ -1,5 +1,5 @@
 import t from 'tap';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { SpillwayError } from '../../src/base/errors.ts';
 import { checkStreamName } from '../../src/base/names.ts';
 
@@ -67,7 +67,11 @@ t.test('everything else is refused, with one short line', async (t) => {
     const shown = typeof name === 'string' ? JSON.stringify(name.slice(0, 20)) : String(name);
     const error = refusal(name);
     t.match(error, { code: 'INVALID_STREAM', details: { subject: 'stream' } }, `${typeof name} ${shown}`);
-    t.match(error?.message, /^stream name .+: expected 1 to 200 of A-Z a-z 0-9 \. _ - and a letter or digit first$/, shown);
+    t.match(
+      error?.message,
+      /^stream name .+: expected 1 to 200 of A-Z a-z 0-9 \. _ - and a letter or digit first$/,
+      shown,
+    );
     t.ok((error?.message.length ?? 0) < 200, `${shown}: short`);
   }
 });
@@ -82,7 +86,8 @@ t.test('no character outside the list passes, at any place', async (t) => {
   }
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 8 }), (name) => {
-      const fine = name.length > 0 && [...name].every((ch) => ch.length === 1 && inside.test(ch)) && /^[A-Za-z0-9]/.test(name);
+      const fine =
+        name.length > 0 && [...name].every((ch) => ch.length === 1 && inside.test(ch)) && /^[A-Za-z0-9]/.test(name);
       return (refusal(name) === undefined) === fine;
     }),
     { seed: 5, numRuns: 500 },

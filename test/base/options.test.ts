@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { SpillwayError } from '../../src/base/errors.ts';
 import {
   checkOption,
@@ -38,7 +38,8 @@ function refusal(t: Test, action: () => unknown, name: string): SpillwayError {
 function refused(t: Test, action: () => unknown, option: string, got: string, name: string): void {
   const { message, details } = refusal(t, action, name);
   t.match(message, new RegExp(`^option '${option.replace('.', '\\.')}': expected .+, got `), `${name}: ${message}`);
-  t.ok(message.endsWith(`got ${got}`), `${name}: "${message}" ends with what came: ${got}`);
+  const line = JSON.stringify(got).slice(1, -1); // control characters are escaped
+  t.ok(message.endsWith(`got ${line}`), `${name}: "${message}" ends with what came: ${line}`);
   t.equal(details.subject, option, `${name}: subject`);
 }
 
@@ -79,7 +80,11 @@ t.test('every row is complete, and each name and flag is there once', async (t) 
     if (spec.default !== undefined) {
       t.equal(checkOption(spec, spec.default), spec.default, `${spec.name}: default accepted`);
       t.equal(valueIn(resolveLogOptions({ dir: 'd' }), spec.name), spec.default, `${spec.name}: default used`);
-      t.equal(valueIn(resolveLogOptions(withOption(spec.name, undefined)), spec.name), spec.default, `${spec.name}: undefined`);
+      t.equal(
+        valueIn(resolveLogOptions(withOption(spec.name, undefined)), spec.name),
+        spec.default,
+        `${spec.name}: undefined`,
+      );
     }
   }
 });
@@ -87,15 +92,26 @@ t.test('every row is complete, and each name and flag is there once', async (t) 
 t.test('each option takes its bounds and refuses what lies beyond', async (t) => {
   for (const spec of table) {
     if (spec.min === undefined || spec.max === undefined) continue;
-    const came = (n: number): string => String(n);
     t.equal(checkOption(spec, spec.min), spec.min, `${spec.name}: min`);
     t.equal(checkOption(spec, spec.max), spec.max, `${spec.name}: max`);
     const below = spec.min - 1;
     const above = spec.max + 1;
-    refused(t, () => checkOption(spec, below), spec.name, came(below), `${spec.name} below min`);
-    refused(t, () => checkOption(spec, above), spec.name, came(above), `${spec.name} above max`);
-    refused(t, () => resolveLogOptions(withOption(spec.name, below)), spec.name, came(below), `open: ${spec.name} below min`);
-    refused(t, () => resolveLogOptions(withOption(spec.name, above)), spec.name, came(above), `open: ${spec.name} above max`);
+    refused(t, () => checkOption(spec, below), spec.name, String(below), `${spec.name} below min`);
+    refused(t, () => checkOption(spec, above), spec.name, String(above), `${spec.name} above max`);
+    refused(
+      t,
+      () => resolveLogOptions(withOption(spec.name, below)),
+      spec.name,
+      String(below),
+      `open: ${spec.name} below min`,
+    );
+    refused(
+      t,
+      () => resolveLogOptions(withOption(spec.name, above)),
+      spec.name,
+      String(above),
+      `open: ${spec.name} above max`,
+    );
   }
 });
 
@@ -120,12 +136,14 @@ t.test('each option refuses the wrong type', async (t) => {
     if (spec.type === 'string') values.push([5, '5'], ['', "''"], ['a\0b', "'a\0b'"], [undefined, 'undefined']);
     else if (spec.type === 'choice') values.push([5, '5'], ['', "''"], ['turbo', "'turbo'"], ['AUTO', "'AUTO'"]);
     else values.push(...notNumbers);
-    if (spec.type === 'integer' || spec.type === 'bytes') values.push([(spec.min ?? 0) + 0.5, String((spec.min ?? 0) + 0.5)]);
+    if (spec.type === 'integer' || spec.type === 'bytes')
+      values.push([(spec.min ?? 0) + 0.5, String((spec.min ?? 0) + 0.5)]);
     if (spec.type === 'integer' || spec.type === 'number') values.push(['5', "'5'"]);
     for (const [value, got] of values) {
       const name = `${spec.name} = ${got}`;
       refused(t, () => checkOption(spec, value), spec.name, got, name);
-      if (value !== undefined) refused(t, () => resolveLogOptions(withOption(spec.name, value)), spec.name, got, `open: ${name}`);
+      if (value !== undefined)
+        refused(t, () => resolveLogOptions(withOption(spec.name, value)), spec.name, got, `open: ${name}`);
     }
   }
 });
@@ -167,12 +185,25 @@ t.test('sizes: text with units', async (t) => {
   }
   refused(t, () => checkOption(spec, '0.3KiB'), spec.name, "'0.3KiB'", 'part of a byte');
   t.equal(resolveLogOptions({ dir: 'd', segmentBytes: '32MiB' }).segmentBytes, 32 * MIB);
-  refused(t, () => resolveLogOptions({ dir: 'd', laneBytes: '10parsecs' }), 'laneBytes', "'10parsecs'", 'open: 10parsecs');
+  refused(
+    t,
+    () => resolveLogOptions({ dir: 'd', laneBytes: '10parsecs' }),
+    'laneBytes',
+    "'10parsecs'",
+    'open: 10parsecs',
+  );
 });
 
 t.test('sizes: what formatBytes writes, parseBytes reads', async (t) => {
   fc.assert(
-    fc.property(fc.oneof(fc.nat(), fc.maxSafeNat(), fc.nat(4096).map((n) => n * MIB)), (n) => parseBytes(formatBytes(n)) === n),
+    fc.property(
+      fc.oneof(
+        fc.nat(),
+        fc.maxSafeNat(),
+        fc.nat(4096).map((n) => n * MIB),
+      ),
+      (n) => parseBytes(formatBytes(n)) === n,
+    ),
     { seed: 3 },
   );
   t.equal(formatBytes(1536), '1536');
@@ -186,7 +217,8 @@ t.test('a word that only the prototype knows is no unit', async (t) => {
 });
 
 t.test('an unknown option names the nearest', async (t) => {
-  const message = (input: object): string => refusal(t, () => resolveLogOptions(input as LogOptionsInput), JSON.stringify(input)).message;
+  const message = (input: object): string =>
+    refusal(t, () => resolveLogOptions(input as LogOptionsInput), JSON.stringify(input)).message;
   t.equal(message({ dir: 'd', windw: {} }), "unknown option 'windw': did you mean 'window'?");
   t.equal(message({ dir: 'd', window: { maxRecrods: 1 } }), "unknown option 'maxRecrods': did you mean 'maxRecords'?");
   t.equal(message({ dir: 'd', window: { lingerms: 1 } }), "unknown option 'lingerms': did you mean 'lingerMs'?");
@@ -198,7 +230,13 @@ t.test('an unknown option names the nearest', async (t) => {
 });
 
 t.test('options and window must be objects', async (t) => {
-  for (const [value, got] of [[null, 'null'], [5, '5'], ['d', "'d'"], [[], 'an array'], [undefined, 'undefined']] as const) {
+  for (const [value, got] of [
+    [null, 'null'],
+    [5, '5'],
+    ['d', "'d'"],
+    [[], 'an array'],
+    [undefined, 'undefined'],
+  ] as const) {
     t.equal(
       refusal(t, () => resolveLogOptions(value as unknown as LogOptionsInput), got).message,
       `options: expected an object, got ${got}`,
@@ -219,11 +257,35 @@ t.test('options that are bound to each other', async (t) => {
 
   const over = (change: Partial<LogOptionsInput>): LogOptionsInput => ({ ...small, ...change });
   for (const laneBytes of [12 * KIB, 64 * KIB - 8, 64 * KIB + 1]) {
-    refused(t, () => resolveLogOptions(over({ laneBytes })), 'laneBytes', formatBytes(laneBytes), `laneBytes ${laneBytes}`);
+    refused(
+      t,
+      () => resolveLogOptions(over({ laneBytes })),
+      'laneBytes',
+      formatBytes(laneBytes),
+      `laneBytes ${laneBytes}`,
+    );
   }
-  refused(t, () => resolveLogOptions(over({ maxRecordBytes: 16 * KIB + 1 })), 'maxRecordBytes', '16385', 'more than a quarter');
-  refused(t, () => resolveLogOptions(over({ window: { maxBytes: 32 * KIB + 1 } })), 'window.maxBytes', '32769', 'more than half');
-  refused(t, () => resolveLogOptions(over({ segmentBytes: '1GB' })), 'segmentBytes', '1000000000', 'no multiple of a block');
+  refused(
+    t,
+    () => resolveLogOptions(over({ maxRecordBytes: 16 * KIB + 1 })),
+    'maxRecordBytes',
+    '16385',
+    'more than a quarter',
+  );
+  refused(
+    t,
+    () => resolveLogOptions(over({ window: { maxBytes: 32 * KIB + 1 } })),
+    'window.maxBytes',
+    '32769',
+    'more than half',
+  );
+  refused(
+    t,
+    () => resolveLogOptions(over({ segmentBytes: '1GB' })),
+    'segmentBytes',
+    '1000000000',
+    'no multiple of a block',
+  );
 
   // 4096 for the segment's own block, and the batch: 64 + 16384 + 32768 rounded up to blocks.
   const least = 4096 + 53_248;
@@ -236,16 +298,26 @@ t.test('options that are bound to each other', async (t) => {
   const needed = 4096 + Math.ceil((64 + 16_384 + 262_168) / 4096) * 4096;
   t.equal(resolveLogOptions({ ...larger, segmentBytes: needed }).segmentBytes, needed, 'the largest batch fits');
   const short = needed - 4096;
-  refused(t, () => resolveLogOptions({ ...larger, segmentBytes: short }), 'segmentBytes', formatBytes(short), 'one block short');
+  refused(
+    t,
+    () => resolveLogOptions({ ...larger, segmentBytes: short }),
+    'segmentBytes',
+    formatBytes(short),
+    'one block short',
+  );
 });
 
 t.test('the largest record and the largest window fit the batch that maxBatchBytes promises', async (t) => {
   fc.assert(
-    fc.property(fc.integer({ min: KIB, max: 64 * MIB }), fc.integer({ min: 1, max: 16 * MIB }), (maxBytes, maxRecordBytes) => {
-      const bytes = maxBatchBytes({ window: { maxRecords: 1, maxBytes, lingerMs: 0 }, maxRecordBytes });
-      const frame = Math.ceil((16 + maxRecordBytes) / 8) * 8;
-      return bytes % 4096 === 0 && bytes >= 64 + 16_384 + Math.max(maxBytes, frame);
-    }),
+    fc.property(
+      fc.integer({ min: KIB, max: 64 * MIB }),
+      fc.integer({ min: 1, max: 16 * MIB }),
+      (maxBytes, maxRecordBytes) => {
+        const bytes = maxBatchBytes({ window: { maxRecords: 1, maxBytes, lingerMs: 0 }, maxRecordBytes });
+        const frame = Math.ceil((16 + maxRecordBytes) / 8) * 8;
+        return bytes % 4096 === 0 && bytes >= 64 + 16_384 + Math.max(maxBytes, frame);
+      },
+    ),
     { seed: 4 },
   );
   t.pass('property holds');
@@ -257,6 +329,8 @@ t.test('resolving what was resolved changes nothing', async (t) => {
   t.strictSame(structuredClone(once), once, 'and it reaches a worker as it is');
 });
 
+const described = (name: string): object => describeOption(table.find((s) => s.name === name)!);
+
 t.test('what help prints comes from the table', async (t) => {
   for (const spec of table) {
     const { flag, defaultText, bounds } = describeOption(spec);
@@ -264,7 +338,6 @@ t.test('what help prints comes from the table', async (t) => {
     t.not(defaultText, '', `${spec.name}: default`);
     if (spec.type !== 'string') t.not(bounds, '', `${spec.name}: bounds`);
   }
-  const described = (name: string): object => describeOption(table.find((s) => s.name === name)!);
   t.match(described('dir'), { defaultText: 'required', bounds: '' });
   t.match(described('io'), { defaultText: 'auto', bounds: 'auto | direct | buffered | portable | js' });
   t.match(described('segmentBytes'), { defaultText: '64MiB', bounds: '64KiB … 1GiB' });

@@ -19,7 +19,10 @@ interface Run {
 }
 
 function spillway(args: readonly string[], input?: Buffer | string): Run {
-  const r = spawnSync(process.execPath, [main, ...args], { ...(input === undefined ? {} : { input }), maxBuffer: 2 ** 28 });
+  const r = spawnSync(process.execPath, [main, ...args], {
+    ...(input === undefined ? {} : { input }),
+    maxBuffer: 2 ** 28,
+  });
   return { status: r.status, stdout: r.stdout, stderr: r.stderr.toString() };
 }
 
@@ -50,7 +53,10 @@ for (const io of workingModes) {
     };
     for (const [name, text] of Object.entries(texts)) {
       const dir = newDir();
-      const ingest = spillway(['ingest', '--dir', dir, '--stream', 's', '--io', io, '--json', '--segment-bytes', '4MiB'], text);
+      const ingest = spillway(
+        ['ingest', '--dir', dir, '--stream', 's', '--io', io, '--json', '--segment-bytes', '4MiB'],
+        text,
+      );
       t.equal(ingest.status, 0, `${name}: ${ingest.stderr}`);
       const result = lastJson(ingest);
       t.equal(result['io'], io, 'the mode was reached');
@@ -58,25 +64,41 @@ for (const io of workingModes) {
       t.equal(sha256(read.stdout), sha256(text), `${name}: same bytes`);
       const verified = spillway(['verify', '--dir', dir, '--json']);
       t.equal(verified.status, 0);
-      t.match(lastJson(verified), { ok: true, records: result['records'], bytes: result['bytes'], tornBytes: 0, problems: [] });
+      t.match(lastJson(verified), {
+        ok: true,
+        records: result['records'],
+        bytes: result['bytes'],
+        tornBytes: 0,
+        problems: [],
+      });
     }
   });
 }
 
-t.test('real logs come back with the same SHA-256', { skip: existsSync(logs) ? false : 'no ../shared/data here' }, async (t) => {
-  for (const file of readdirSync(logs)) {
-    const dir = newDir();
-    const path = join(logs, file);
-    t.equal(spillway(['ingest', '--dir', dir, '--stream', 'log', '--input', path]).status, 0);
-    t.equal(sha256(spillway(['read', '--dir', dir, '--format', 'raw']).stdout), sha256(readFileSync(path)), file);
-    t.match(lastJson(spillway(['verify', '--dir', dir, '--json'])), { ok: true, problems: [] });
-  }
-});
+t.test(
+  'real logs come back with the same SHA-256',
+  { skip: existsSync(logs) ? false : 'no ../shared/data here' },
+  async (t) => {
+    for (const file of readdirSync(logs)) {
+      const dir = newDir();
+      const path = join(logs, file);
+      t.equal(spillway(['ingest', '--dir', dir, '--stream', 'log', '--input', path]).status, 0);
+      t.equal(sha256(spillway(['read', '--dir', dir, '--format', 'raw']).stdout), sha256(readFileSync(path)), file);
+      t.match(lastJson(spillway(['verify', '--dir', dir, '--json'])), { ok: true, problems: [] });
+    }
+  },
+);
 
 t.test('ingest reports what the issue asks for, and the figures agree with each other', async (t) => {
   const dir = newDir();
-  const run = spillway(['ingest', '--dir', dir, '--stream', 's', '--window-records', '100', '--linger-ms', '60000', '--json'], 'r\n'.repeat(1000));
-  const result = lastJson(run) as Record<string, number> & { syscalls: Record<string, number>; closeReasons: Record<string, number> };
+  const run = spillway(
+    ['ingest', '--dir', dir, '--stream', 's', '--window-records', '100', '--linger-ms', '60000', '--json'],
+    'r\n'.repeat(1000),
+  );
+  const result = lastJson(run) as Record<string, number> & {
+    syscalls: Record<string, number>;
+    closeReasons: Record<string, number>;
+  };
   t.match(result, { records: 1000, bytes: 1000, batches: 10, firstOffset: 0, lastOffset: 999 });
   t.equal(result.closeReasons['records'], 10);
   t.equal(result.syscalls['commitWrites'], 10);
@@ -93,7 +115,14 @@ t.test('a line above the cap is refused by number, the rest goes on, exit 1', as
   t.equal(run.status, 1);
   t.match(run.stderr, /line 2: 3,000 bytes, at most 2,000 fit a record; not ingested \[RECORD_TOO_LARGE\]/);
   t.match(run.stderr, /line 4: 5,000,000 bytes/);
-  t.match(lastJson(run), { records: 2, refused: 2, refusedLines: [{ line: 2, bytes: 3000 }, { line: 4, bytes: 5_000_000 }] });
+  t.match(lastJson(run), {
+    records: 2,
+    refused: 2,
+    refusedLines: [
+      { line: 2, bytes: 3000 },
+      { line: 4, bytes: 5_000_000 },
+    ],
+  });
   t.equal(spillway(['read', '--dir', dir]).stdout.toString(), 'first\nthird\n');
 });
 
@@ -103,7 +132,11 @@ t.test('read: stream, from, count, json', async (t) => {
   spillway(['ingest', '--dir', dir, '--stream', 'b'], Buffer.from([0xff, 10, 52, 10]));
   t.equal(spillway(['read', '--dir', dir, '--stream', 'a', '--from', '1', '--count', '1']).stdout.toString(), '2\n');
   t.equal(spillway(['read', '--dir', dir, '--count', '0']).stdout.length, 0);
-  const rows = spillway(['read', '--dir', dir, '--format', 'json', '--from', '2']).stdout.toString().trim().split('\n').map((l) => JSON.parse(l) as object);
+  const rows = spillway(['read', '--dir', dir, '--format', 'json', '--from', '2'])
+    .stdout.toString()
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l) as object);
   t.match(rows, [
     { offset: 2, stream: 'a', payload: '3', timestampMs: Number },
     { offset: 3, stream: 'b', payloadBase64: '/w==' },
@@ -116,11 +149,18 @@ t.test('read: stream, from, count, json', async (t) => {
 
 t.test('read --follow from a second process while the first appends', async (t) => {
   const dir = newDir();
-  const writer = spawn(process.execPath, [main, 'ingest', '--dir', dir, '--stream', 's', '--linger-ms', '1'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const writer = spawn(process.execPath, [main, 'ingest', '--dir', dir, '--stream', 's', '--linger-ms', '1'], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+  });
   t.teardown(() => writer.kill());
   writer.stdin.write('first\n');
-  while (!existsSync(join(dir, 'checkpoint')) || spillway(['verify', '--dir', dir, '--json']).stdout.indexOf('"records":1') < 0);
-  const reader = spawn(process.execPath, [main, 'read', '--dir', dir, '--follow'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  while (
+    !existsSync(join(dir, 'checkpoint')) ||
+    spillway(['verify', '--dir', dir, '--json']).stdout.indexOf('"records":1') < 0
+  );
+  const reader = spawn(process.execPath, [main, 'read', '--dir', dir, '--follow'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   t.teardown(() => reader.kill());
   let seen = '';
   reader.stdout.on('data', (d: Buffer) => (seen += d.toString()));
@@ -155,7 +195,12 @@ t.test('bad input: one clear line, a code, the documented exit status', async (t
     ['directory of somebody else', ['ingest', '--dir', foreign, '--stream', 's'], 2, /thesis\.doc.*\[NOT_A_LOG\]/],
     ['read what does not exist', ['read', '--dir', join(root, 'none')], 2, /no such directory \[DIR_UNUSABLE\]/],
     ['verify what is no log', ['verify', '--dir', foreign], 2, /\[NOT_A_LOG\]/],
-    ['stream name', ['ingest', '--dir', dir, '--stream', '../x'], 2, /stream name "\.\.\/x": expected.*\[INVALID_STREAM\]/],
+    [
+      'stream name',
+      ['ingest', '--dir', dir, '--stream', '../x'],
+      2,
+      /stream name '\.\.\/x': expected.*\[INVALID_STREAM\]/,
+    ],
     ['unknown option', [...ok, '--window-record', '3'], 2, /--window-records/],
     ['wrong number', [...ok, '--window-records', 'many'], 2, /--window-records.*expected a whole number/],
     ['wrong size', [...ok, '--segment-bytes', '10parsecs'], 2, /--segment-bytes.*expected a size/],
@@ -178,7 +223,9 @@ t.test('bad input: one clear line, a code, the documented exit status', async (t
 
 t.test('a locked directory names its holder; help and version exit with 0', async (t) => {
   const dir = newDir();
-  const holder = spawn(process.execPath, [main, 'ingest', '--dir', dir, '--stream', 's'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const holder = spawn(process.execPath, [main, 'ingest', '--dir', dir, '--stream', 's'], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+  });
   t.teardown(() => holder.kill());
   holder.stdin.write('x\n');
   while (!existsSync(join(dir, 'checkpoint')));
@@ -193,14 +240,20 @@ t.test('a locked directory names its holder; help and version exit with 0', asyn
 
 t.test('damage: verify and ingest exit with 3 and say where', async (t) => {
   const dir = newDir();
-  spillway(['ingest', '--dir', dir, '--stream', 's', '--window-records', '10', '--linger-ms', '1000'], 'x\n'.repeat(100));
+  spillway(
+    ['ingest', '--dir', dir, '--stream', 's', '--window-records', '10', '--linger-ms', '1000'],
+    'x\n'.repeat(100),
+  );
   const segment = readdirSync(dir).find((f) => f.endsWith('.seg'))!;
   const bytes = readFileSync(join(dir, segment));
   bytes[4096 * 3 + 100] ^= 1;
   writeFileSync(join(dir, segment), bytes);
   const verified = spillway(['verify', '--dir', dir, '--json']);
   t.equal(verified.status, 3);
-  t.match(lastJson(verified), { ok: false, problems: [{ file: segment, position: 4096 * 3, firstOffset: 20, lastOffset: 29 }] });
+  t.match(lastJson(verified), {
+    ok: false,
+    problems: [{ file: segment, position: 4096 * 3, firstOffset: 20, lastOffset: 29 }],
+  });
   const ingest = spillway(['ingest', '--dir', dir, '--stream', 's'], 'y\n');
   t.equal(ingest.status, 3);
   t.match(ingest.stderr, /at byte 12288, offsets 20 to 29: .*checksum.*\[CORRUPT\]/);
@@ -208,7 +261,8 @@ t.test('damage: verify and ingest exit with 3 and say where', async (t) => {
 });
 
 t.test('sample is the same for the same seed', async (t) => {
-  const run = (seed: string): string => execFileSync(process.execPath, [main, 'sample', '--records', '50', '--seed', seed]).toString();
+  const run = (seed: string): string =>
+    execFileSync(process.execPath, [main, 'sample', '--records', '50', '--seed', seed]).toString();
   t.equal(run('7'), run('7'));
   t.not(run('7'), run('8'));
   t.equal(run('7').trim().split('\n').length, 50);

@@ -59,9 +59,17 @@ t.test(`${KILLS} kills, each acknowledged record found again`, { timeout: 240_00
     const io = workingModes[run % workingModes.length];
     const acks = await runAndKill(dir, io, run, 1 + Math.floor(random() * 400));
     for (const { first, last, sequence } of acks) {
-      if (last - first >= 0) for (let o = first; o <= last; o++) acknowledged.set(o, { run, sequence: sequence + o - first });
+      if (last - first >= 0)
+        for (let o = first; o <= last; o++) acknowledged.set(o, { run, sequence: sequence + o - first });
     }
-    const log = await open({ dir, io, segmentBytes: '512KiB', maxRecordBytes: '16KiB', window: { maxBytes: '64KiB' }, laneBytes: '256KiB' });
+    const log = await open({
+      dir,
+      io,
+      segmentBytes: '512KiB',
+      maxRecordBytes: '16KiB',
+      window: { maxBytes: '64KiB' },
+      laneBytes: '256KiB',
+    });
     const stats = log.stats();
     tornTails += stats.tornBytes > 0 ? 1 : 0;
     rolls = stats.segments;
@@ -85,7 +93,8 @@ t.test(`${KILLS} kills, each acknowledged record found again`, { timeout: 240_00
     }
     // What a lone producer's order promises: acknowledged groups of one lane lie in the order of their sequence.
     for (let i = 1; i < acks.length; i++) {
-      if (acks[i].first > acks[i - 1].first !== acks[i].sequence > acks[i - 1].sequence) t.fail(`run ${run}: order lost`);
+      if (acks[i].first > acks[i - 1].first !== acks[i].sequence > acks[i - 1].sequence)
+        t.fail(`run ${run}: order lost`);
     }
   }
   const io = readerIo();

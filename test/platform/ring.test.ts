@@ -1,18 +1,18 @@
 // One lane, both ends on one thread: random interleavings against a model, and wrap at every alignment.
 
 import t from 'tap';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { ACK_SLOTS } from '../../src/base/limits.ts';
+import { LaneConsumer } from '../../src/platform/lane-consumer.ts';
 import {
   createLaneBuffer,
   FLAG_UNTERMINATED,
   frameBytes,
   laneIsClosed,
-  LaneConsumer,
   laneLatency,
-  LaneProducer,
   notifyLane,
-} from '../../src/platform/ring.ts';
+} from '../../src/platform/lane-memory.ts';
+import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { laneWords, presetCursor, seeded, TestSink, word, type Frame } from '../support/platform-lane.ts';
 
@@ -99,7 +99,13 @@ class Model {
     return true;
   }
 
-  walk(step: Step & { do: 'walk' }): { end: string; frames: Frame[]; declared: [number, string][]; streams: number[]; bytes: number } {
+  walk(step: Step & { do: 'walk' }): {
+    end: string;
+    frames: Frame[];
+    declared: [number, string][];
+    streams: number[];
+    bytes: number;
+  } {
     const frames: Frame[] = [];
     const declared: [number, string][] = [];
     const streams: number[] = [];
@@ -164,20 +170,31 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       maxStreams: fc.constantFrom(0, 1, 2, 1000),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('acknowledge' as const), records: fc.integer({ min: 1, max: 9 }) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('acknowledge' as const), records: fc.integer({ min: 1, max: 9 }) }),
+  },
 );
 
 function must(holds: boolean, what: () => string): void {
   if (!holds) throw new Error(what());
 }
 
+/** As JSON, to be compared and shown. */
+function text(v: unknown): string {
+  return JSON.stringify(v, (_k, x: unknown) => (x instanceof Uint8Array ? Buffer.from(x).toString('hex') : x));
+}
+
 function same(found: unknown, wanted: unknown, what: string): void {
-  const text = (v: unknown): string => JSON.stringify(v, (_k, x: unknown) => (x instanceof Uint8Array ? Buffer.from(x).toString('hex') : x));
   must(text(found) === text(wanted), () => `${what}: found ${text(found)}, wanted ${text(wanted)}`);
 }
 
 /** Plays the steps on a lane and on the model; throws at the first difference. Returns what happened, to be counted. */
-function play(cursor: number, ackCursor: number, steps: readonly Step[]): { wraps: number; refusals: number; records: number } {
+function play(
+  cursor: number,
+  ackCursor: number,
+  steps: readonly Step[],
+): { wraps: number; refusals: number; records: number } {
   const { words, producer, consumer } = lane(cursor, ackCursor);
   const model = new Model(cursor);
   const sink = new TestSink();
@@ -214,7 +231,11 @@ function play(cursor: number, ackCursor: number, steps: readonly Step[]): { wrap
       same(sink.frames(consumer), wanted.frames, 'records');
       same(sink.declared, wanted.declared, 'declared');
       same(sink.streams, wanted.streams, 'streams');
-      same(wanted.streams.map((id) => sink.counts[id]), wanted.streams.map((id) => wanted.frames.filter((f) => f.stream === id).length), 'counts');
+      same(
+        wanted.streams.map((id) => sink.counts[id]),
+        wanted.streams.map((id) => wanted.frames.filter((f) => f.stream === id).length),
+        'counts',
+      );
       same([consumer.walkedRecords, consumer.walkedBytes], [wanted.frames.length, wanted.bytes], 'walked');
     } else if (s.do === 'acknowledge') {
       if (consumer.ackRoom() === 0) continue;
@@ -259,7 +280,13 @@ t.test('random interleavings do what the model does, from any cursor', async (t)
 });
 
 t.test('wrap at every alignment, with cursors below, across and beyond 2^31 and 2^32', async (t) => {
-  for (const base of [0, SIGN_CURSOR - 2 * LANE_BYTES, SIGN_CURSOR - LANE_BYTES, WRAP_CURSOR - 2 * LANE_BYTES, WRAP_CURSOR - LANE_BYTES]) {
+  for (const base of [
+    0,
+    SIGN_CURSOR - 2 * LANE_BYTES,
+    SIGN_CURSOR - LANE_BYTES,
+    WRAP_CURSOR - 2 * LANE_BYTES,
+    WRAP_CURSOR - LANE_BYTES,
+  ]) {
     const random = seeded(base);
     let wraps = 0;
     for (let start = 0; start < LANE_BYTES; start += 8) {
@@ -267,11 +294,21 @@ t.test('wrap at every alignment, with cursors below, across and beyond 2^31 and 
       // Enough for two laps: some small, some as large as the lane allows, keys of every remainder.
       for (let i = 0; i < 24; i++) {
         const payload = i % 5 === 0 ? MAX_RECORD_BYTES - 9 : Math.floor(random() * 300);
-        steps.push({ do: 'put', stream: 1 + (i % 3), flags: i & 1, timestampMs: 1.7e12 + i, key: i % 2 === 0 ? i % 10 : null, payload });
+        steps.push({
+          do: 'put',
+          stream: 1 + (i % 3),
+          flags: i & 1,
+          timestampMs: 1.7e12 + i,
+          key: i % 2 === 0 ? i % 10 : null,
+          payload,
+        });
         if (i % 7 === 3) steps.push({ do: 'declare', stream: 9, name: 'a-name.of_9'.slice(0, 1 + (i % 11)) });
         steps.push({ do: 'publish' });
         if (i % 2 === 1) {
-          steps.push({ do: 'walk', maxRecords: 1000, maxBytes: 1e6, takeFirst: true, maxStreams: 9 }, { do: 'release' });
+          steps.push(
+            { do: 'walk', maxRecords: 1000, maxBytes: 1e6, takeFirst: true, maxStreams: 9 },
+            { do: 'release' },
+          );
         }
       }
       try {
@@ -300,7 +337,7 @@ t.test('a frame that ends exactly at the end of the lane needs no padding, one o
     const sink = new TestSink();
     t.strictSame(walkAll(sink, consumer)[0].payload, pattern(payload, 1));
     t.equal(sink.ranges.length, 1);
-    t.equal(sink.ranges[0][0], start % LANE_BYTES + frameBytes(0, payload) <= LANE_BYTES ? start % LANE_BYTES : 0);
+    t.equal(sink.ranges[0][0], (start % LANE_BYTES) + frameBytes(0, payload) <= LANE_BYTES ? start % LANE_BYTES : 0);
   }
 });
 
@@ -424,7 +461,11 @@ t.test('acknowledgements fill their slots and no more', async (t) => {
     const run = { firstOffset: -1, records: -1 };
     const runs: number[][] = [];
     while (producer.nextAck(run)) runs.push([run.firstOffset, run.records]);
-    t.strictSame(runs, Array.from({ length: ACK_SLOTS }, (_, i) => [i * 10, 1 + (i % 3)]), `from ${start}`);
+    t.strictSame(
+      runs,
+      Array.from({ length: ACK_SLOTS }, (_, i) => [i * 10, 1 + (i % 3)]),
+      `from ${start}`,
+    );
     t.equal(consumer.ackRoom(), ACK_SLOTS);
     t.ok(consumer.acksRead);
   }

@@ -17,6 +17,8 @@ export interface Fault {
   readonly errno: string;
   /** For writes: this many bytes get to the file before the error. */
   readonly shortBytes?: number;
+  /** Told of each failure, before it is thrown; may make room or look at the state. */
+  readonly onFail?: () => void;
 }
 
 export class FaultyIo extends JsIo {
@@ -77,6 +79,8 @@ export class FaultyIo extends JsIo {
   override rename(from: string, to: string): void {
     this.#maybeFail('rename', to);
     super.rename(from, to);
+    // A descriptor opened under the old name now belongs to the new one.
+    for (const [fd, path] of this.paths) if (path === from) this.paths.set(fd, to);
   }
 
   override unlink(path: string): void {
@@ -91,6 +95,7 @@ export class FaultyIo extends JsIo {
       this.#seen.set(fault, seen);
       const at = fault.at ?? 1;
       if (seen < at || seen >= at + (fault.times ?? Infinity)) continue;
+      fault.onFail?.();
       if (fault.shortBytes !== undefined) short(fault.shortBytes);
       const error: SpillwayError = ioError(Object.assign(new Error(fault.errno), { code: fault.errno }), call, path);
       throw error;

@@ -10,7 +10,7 @@ import { Log, type StorageOptions } from '../../src/log/log.ts';
 import { LogReader } from '../../src/log/reader.ts';
 import { chooseIo } from '../../src/platform/choose-io.ts';
 import type { FileIo } from '../../src/platform/file-io.ts';
-import { FLAG_UNTERMINATED, frameBytes } from '../../src/platform/ring.ts';
+import { FLAG_UNTERMINATED, frameBytes } from '../../src/platform/lane-memory.ts';
 
 export interface PlannedRecord {
   readonly stream?: string;

@@ -1,9 +1,9 @@
 // Test doubles around one lane: the words of its map, a walk sink, and a second decoder of its frames.
 
 import type { BatchPlan } from '../../src/base/types.ts';
-import type { LaneConsumer, WalkSink } from '../../src/platform/ring.ts';
+import type { LaneConsumer, WalkSink } from '../../src/platform/lane-consumer.ts';
 
-/** Indices into the i32 words of a lane, from the map at the head of src/platform/ring.ts. */
+/** Indices into the i32 words of a lane, from the map at the head of src/platform/lane-memory.ts. */
 export const word = { state: 0, tail: 32, seq: 33, head: 64, ackTail: 65, signal: 66, ackHead: 96 } as const;
 
 export function laneWords(buffer: SharedArrayBuffer): Int32Array {
@@ -25,7 +25,7 @@ export interface Frame {
   payload: Buffer;
 }
 
-/** Decodes whole frames by the picture in ring.ts, not by its code. Throws where a byte is not as drawn. */
+/** Decodes whole frames by the picture in lane-memory.ts, not by its code. Throws where a byte is not as drawn. */
 export function decodeFrames(bytes: Uint8Array): Frame[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const frames: Frame[] = [];
@@ -71,6 +71,9 @@ export class TestSink implements WalkSink {
     this.declared = [];
   }
 
+  /** Never runs out: what MAX_RANGES does is tested on LaneSet. */
+  readonly rangesLeft = 4096;
+
   onRange(from: number, to: number): void {
     if (from >= to) throw new Error(`an empty range: ${from} … ${to}`);
     this.ranges.push([from, to]);
@@ -91,7 +94,8 @@ export class TestSink implements WalkSink {
   /** The records of the last walk. */
   frames(lane: LaneConsumer): Frame[] {
     return this.ranges.flatMap(([from, to]) => {
-      if (to > lane.data.length) throw new Error(`range ${from} … ${to} reaches beyond the lane's ${lane.data.length} bytes`);
+      if (to > lane.data.length)
+        throw new Error(`range ${from} … ${to} reaches beyond the lane's ${lane.data.length} bytes`);
       return decodeFrames(lane.data.subarray(from, to));
     });
   }

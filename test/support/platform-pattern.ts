@@ -6,7 +6,7 @@ export function keyBytesOf(i: number): number {
 
 /** 0 … 47 bytes, and now and then some that are near a quarter of the lane. */
 export function payloadBytesOf(i: number): number {
-  return i % 1009 === 0 ? 1500 + (i % 300) : Math.imul(i, 2_654_435_761) >>> 27 | (i & 1 ? 0 : 16);
+  return i % 1009 === 0 ? 1500 + (i % 300) : (Math.imul(i, 2_654_435_761) >>> 27) | (i & 1 ? 0 : 16);
 }
 
 /** Key and payload of record `i` of a lane: a running generator, started from both numbers. */

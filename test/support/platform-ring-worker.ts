@@ -1,7 +1,7 @@
 // Thread entry for test/platform/ring-threads.test.ts: a real producer on a lane, as fast as the lane allows.
 
 import { parentPort, workerData } from 'node:worker_threads';
-import { LaneProducer } from '../../src/platform/ring.ts';
+import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { waitForSignal } from '../../src/platform/waiter.ts';
 import { fillRecord, keyBytesOf, payloadBytesOf } from './platform-pattern.ts';
@@ -11,6 +11,10 @@ export interface RingWorkerData {
   readonly shared: SharedArrayBuffer;
   readonly lane: number;
   readonly records: number;
+  /** True: each record waits for its acknowledgement before the next. Then every single signal counts. */
+  readonly oneByOne?: boolean;
+  /** True: look again and again instead of waiting, so that orders of single stores are met. */
+  readonly spin?: boolean;
 }
 
 /** What the producer found out, told when all is acknowledged. */
@@ -25,7 +29,7 @@ export interface RingWorkerReport {
 
 const LOST_MS = 2000;
 
-const { buffer, shared, lane, records } = workerData as RingWorkerData;
+const { buffer, shared, lane, records, oneByOne = false, spin = false } = workerData as RingWorkerData;
 const producer = LaneProducer.take(buffer, new SharedState(shared))!;
 const words = producer.signalWords;
 const scratch = new Uint8Array(2048);
@@ -38,7 +42,10 @@ const run = { firstOffset: 0, records: 0 };
 
 function readAcks(): void {
   while (producer.nextAck(run)) {
-    if (run.firstOffset <= lastOffset || run.records < 1) problem ??= `run {${run.firstOffset}, ${run.records}} after offset ${lastOffset}`;
+    const fits = oneByOne
+      ? run.firstOffset === lastOffset + 1 && run.records === 1
+      : run.firstOffset > lastOffset && run.records > 0;
+    if (!fits) problem ??= `run {${run.firstOffset}, ${run.records}} after offset ${lastOffset}`;
     lastOffset = run.firstOffset + run.records - 1;
     acknowledged += run.records;
   }
@@ -49,6 +56,7 @@ function until(ready: () => boolean): void {
   for (;;) {
     const seen = Atomics.load(words, producer.signalIndex);
     if (ready()) return;
+    if (spin) continue;
     const from = performance.now();
     waitForSignal(words, producer.signalIndex, seen, LOST_MS);
     if (performance.now() - from >= LOST_MS && ready()) {
@@ -59,7 +67,8 @@ function until(ready: () => boolean): void {
 }
 
 producer.declare(lane + 1, Buffer.from(`lane-${lane}`));
-for (let i = 0; i < records; i++) {
+for (let i = 0; i < records && lostSignals === 0; i++) {
+  if (problem !== undefined) break;
   const keyBytes = keyBytesOf(i);
   const payloadBytes = payloadBytesOf(i);
   fillRecord(scratch, lane, i, keyBytes + payloadBytes);
@@ -74,12 +83,18 @@ for (let i = 0; i < records; i++) {
       return put();
     });
   }
-  if (i % 7 === 0) producer.publish();
+  if (oneByOne || i % 7 === 0) producer.publish();
+  if (oneByOne) {
+    until(() => {
+      readAcks();
+      return acknowledged > i || problem !== undefined;
+    });
+  }
 }
 producer.publish();
 until(() => {
   readAcks();
-  return acknowledged >= records || problem !== undefined;
+  return acknowledged >= records || lostSignals > 0 || problem !== undefined;
 });
 producer.close();
 parentPort!.postMessage({ acknowledged, lastOffset, refusals, lostSignals, problem } satisfies RingWorkerReport);

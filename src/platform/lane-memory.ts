@@ -1,0 +1,100 @@
+// One lane: a single-producer single-consumer ring of variable-length frames in a SharedArrayBuffer.
+// Promises: at most one thread writes and one reads; order is kept; a frame is contiguous, so bytes can be gathered
+// from it without being put together again; nothing is allocated per record; memory is laneBytes + 35 KiB, for ever.
+//
+// Map (bytes; cursors of different writers 128 apart):
+//      0  STATE      i32  0 free · 1 taken by a producer · 2 closed by it
+//    128  TAIL       i32  producer: end of what is published, counting bytes modulo 2^32
+//    132  SEQ        i32  producer: records published, modulo 2^32; stored before TAIL
+//    256  HEAD       i32  consumer: bytes it no longer needs, modulo 2^32
+//    260  ACK_TAIL   i32  consumer: acknowledgement runs published
+//    264  SIGNAL     i32  consumer: counted up after HEAD, ACK_TAIL or the log's state moved
+//    268  WAKE_TAIL  i32  consumer: while it sleeps, ring the doorbell only when TAIL …
+//    272  WAKE_SEQ   i32            … or SEQ has come this far
+//    384  ACK_HEAD   i32  producer: acknowledgement runs read
+//    512  ack runs        consumer: ACK_SLOTS × {f64 firstOffset, f64 records}
+//         histogram       producer: µs from append to durable, as it sees them
+//    then data            producer: laneBytes of frames
+//
+// Frame, in the lane and on disk alike (little-endian, 8-aligned; producer's stores, consumer's loads):
+//
+//     0               4               8              12              16
+//     ├───────────────┼───────────────┼───────────────┼───────────────┼── … ──┼── … ───┼─ 0…7 ─┤
+//     │ payloadBytes  │ stream u16    │ timestampMs, low 48 bits      │  key  │ payload│ zeros │
+//     │ u32           │ flags u8      │      (u48)          keyBytes  │       │        │       │
+//     │               │ kind u8       │                     u16       │       │        │       │
+//
+// kind 0 record · 1 padding up to the lane's end (payloadBytes = bytes to skip, header included) · 2 declares a stream
+// id (payload = its name). Kinds 1 and 2 live in lanes only and never reach the disk.
+//
+// Publish order: frame, then SEQ, then TAIL (sequentially consistent store), then the doorbell.
+// Sources: Disruptor SingleProducerSequencer (cached consumer cursor), Agrona OneToOneRingBuffer (padding frames).
+
+import { ACK_SLOTS, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES } from '../base/limits.ts';
+import { Histogram, HISTOGRAM_BYTES } from './histogram.ts';
+import { signal } from './waiter.ts';
+
+/** Places of the control words, as Int32 indexes. */
+export const laneWord = {
+  state: 0,
+  tail: 32,
+  seq: 33,
+  head: 64,
+  ackTail: 65,
+  signal: 66,
+  wakeTail: 67,
+  wakeSeq: 68,
+  ackHead: 96,
+} as const;
+const CONTROL_BYTES = 512;
+const HISTOGRAM_AT = CONTROL_BYTES + ACK_SLOTS * 16;
+const DATA_AT = HISTOGRAM_AT + HISTOGRAM_BYTES;
+
+export const KIND_RECORD = 0;
+export const KIND_PAD = 1;
+export const KIND_DECLARE = 2;
+/** Flag bit: the last line of an input that ended without a newline. */
+export const FLAG_UNTERMINATED = 1;
+
+export function frameBytes(keyBytes: number, payloadBytes: number): number {
+  return (RECORD_HEADER_BYTES + keyBytes + payloadBytes + (RECORD_ALIGN_BYTES - 1)) & -RECORD_ALIGN_BYTES;
+}
+
+/** The memory of a new lane. @param laneBytes a power of two */
+export function createLaneBuffer(laneBytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(DATA_AT + laneBytes);
+}
+
+/** The latency that the producer of a lane has seen, from any thread. */
+export function laneLatency(buffer: SharedArrayBuffer): Histogram {
+  return new Histogram(buffer, HISTOGRAM_AT);
+}
+
+/** True once the producer of a lane has closed it. From any thread. */
+export function laneIsClosed(buffer: SharedArrayBuffer): boolean {
+  return Atomics.load(new Int32Array(buffer, 0, 1), laneWord.state) === 2;
+}
+
+/** Wakes the producer of a lane, from any thread: its log's state has changed. */
+export function notifyLane(buffer: SharedArrayBuffer): void {
+  signal(new Int32Array(buffer, 0, CONTROL_BYTES / 4), laneWord.signal);
+}
+
+/** What both ends see. */
+export class LaneMemory {
+  readonly words: Int32Array;
+  readonly ackRuns: Float64Array;
+  readonly data: Uint8Array;
+  readonly frames: Int32Array;
+  readonly mask: number;
+  readonly capacity: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.capacity = buffer.byteLength - DATA_AT;
+    this.mask = this.capacity - 1;
+    this.words = new Int32Array(buffer, 0, CONTROL_BYTES / 4);
+    this.ackRuns = new Float64Array(buffer, CONTROL_BYTES, ACK_SLOTS * 2);
+    this.data = new Uint8Array(buffer, DATA_AT, this.capacity);
+    this.frames = new Int32Array(buffer, DATA_AT, this.capacity / 4);
+  }
+}

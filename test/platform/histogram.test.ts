@@ -1,0 +1,171 @@
+// Against two oracles: the sorted samples themselves, and HdrHistogram.
+
+import t from 'tap';
+import { build } from 'hdr-histogram-js';
+import { Histogram, HISTOGRAM_BYTES } from '../../src/platform/histogram.ts';
+import { seeded } from '../support/platform-lane.ts';
+
+const quantiles = [0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1];
+const SAMPLES = 20_000;
+const random = seeded(1);
+
+const distributions: Record<string, () => number> = {
+  'uniform 0 … 1,000': () => Math.floor(random() * 1001),
+  'uniform 0 … 2^39': () => Math.floor(random() * 2 ** 39),
+  'exponential, mean 500': () => Math.floor(-Math.log(1 - random()) * 500),
+  'exponential, mean 10^7': () => Math.floor(-Math.log(1 - random()) * 1e7),
+  'log-uniform over all powers': () => Math.floor(2 ** (random() * 40)),
+  'powers of two and their neighbours': () => 2 ** Math.floor(random() * 40) + Math.floor(random() * 3) - 1,
+  'constant 777': () => 777,
+  'constant 0': () => 0,
+  'constant 1': () => 1,
+  'below 64': () => Math.floor(random() * 64),
+  'two far apart': () => (random() < 0.9 ? 120 : 5_000_000),
+};
+
+/** A sixty-fourth upwards, and one for values that have a bucket each: [v, v + 1). */
+function allowed(exact: number): number {
+  return exact / 64 + 1;
+}
+
+for (const [name, sample] of Object.entries(distributions)) {
+  t.test(name, async (t) => {
+    const ours = new Histogram();
+    const oracle = build({
+      lowestDiscernibleValue: 1,
+      highestTrackableValue: 2 ** 41,
+      numberOfSignificantValueDigits: 4,
+    });
+    const samples: number[] = [];
+    for (let i = 0; i < SAMPLES; i++) {
+      const value = sample();
+      samples.push(value);
+      ours.record(value);
+      oracle.recordValue(value);
+    }
+    samples.sort((a, b) => a - b);
+    t.equal(ours.count, oracle.totalCount);
+    t.equal(ours.max, samples.at(-1));
+    const mean = samples.reduce((sum, v) => sum + v, 0) / SAMPLES;
+    t.ok(Math.abs(ours.mean - mean) <= mean * 1e-9, `mean ${ours.mean}, exactly ${mean}`);
+    t.ok(Math.abs(ours.mean - oracle.mean) <= oracle.mean / 1000 + 1, `mean ${ours.mean}, HdrHistogram ${oracle.mean}`);
+    for (const q of quantiles) {
+      const found = ours.quantile(q);
+      const exact = samples[Math.max(1, Math.ceil(q * SAMPLES)) - 1];
+      t.ok(found >= exact, `q ${q}: ${found} does not flatter ${exact}`);
+      t.ok(found <= exact + allowed(exact), `q ${q}: ${found}, exactly ${exact}`);
+      // HdrHistogram rounds the rank where we take the next higher: one rank more or less, and its own 4 digits.
+      const hdr = [-1 / SAMPLES, 0, 1 / SAMPLES].map((d) =>
+        oracle.getValueAtPercentile(Math.min(100, Math.max(0, (q + d) * 100))),
+      );
+      const slack = allowed(hdr[2]) + hdr[2] / 5000;
+      t.ok(found >= hdr[0] - slack && found <= hdr[2] + slack, `q ${q}: ${found}, HdrHistogram ${hdr[1]}`);
+    }
+    t.equal(ours.quantile(1), ours.max);
+  });
+}
+
+t.test('every value falls into a bucket that is at most a sixty-fourth too high', async (t) => {
+  // Around every power of two, where log2 may round to the wrong side, and for fractions.
+  for (let power = 0; power < 40; power++) {
+    for (const value of [
+      2 ** power,
+      2 ** power * (1 + 2 ** -50),
+      2 ** power * (2 - 2 ** -52),
+      2 ** power * 1.5,
+      2 ** power - 0.5,
+    ]) {
+      const h = new Histogram();
+      h.record(value, 9);
+      h.record(2 ** 40); // so that max does not cut the answer to size
+      const found = h.quantile(0.5);
+      if (!(found >= value && found <= value + allowed(value))) t.fail(`${value}: ${found}`);
+    }
+  }
+  t.pass('200 values');
+});
+
+t.test('nothing recorded', async (t) => {
+  const h = new Histogram();
+  t.match(h, { count: 0, max: 0, mean: 0 });
+  for (const q of quantiles) t.equal(h.quantile(q), 0);
+});
+
+t.test('huge values clamp in their bucket, not in the maximum, and touch nothing else', async (t) => {
+  const buffer = new SharedArrayBuffer(HISTOGRAM_BYTES + 16);
+  const edges = [new Float64Array(buffer, 0, 1), new Float64Array(buffer, HISTOGRAM_BYTES + 8, 1)];
+  edges.forEach((edge) => edge.fill(42));
+  const h = new Histogram(buffer, 8);
+  for (const value of [2 ** 40 - 1, 2 ** 40, 2 ** 45, 2 ** 53, 1e300]) h.record(value);
+  t.equal(h.count, 5);
+  t.equal(h.max, 1e300);
+  for (const q of quantiles) t.equal(h.quantile(q), 2 ** 40, `q ${q}`);
+  t.strictSame(
+    edges.map((edge) => edge[0]),
+    [42, 42],
+    'the memory before and behind',
+  );
+});
+
+t.test('negative values count as 0', async (t) => {
+  const h = new Histogram();
+  h.record(-5);
+  h.record(-0.1);
+  t.equal(h.count, 2);
+  t.equal(h.max, 0);
+  t.equal(h.quantile(0.5), 0);
+});
+
+t.test('record with a count is that many records', async (t) => {
+  const one = new Histogram();
+  const many = new Histogram();
+  for (const [value, count] of [
+    [5, 3],
+    [900, 70],
+    [0, 1],
+    [123_456, 26],
+  ]) {
+    many.record(value, count);
+    for (let i = 0; i < count; i++) one.record(value);
+  }
+  t.equal(many.count, 100);
+  t.equal(many.mean, one.mean);
+  t.equal(many.max, one.max);
+  for (const q of quantiles) t.equal(many.quantile(q), one.quantile(q), `q ${q}`);
+  t.equal(many.quantile(0.01), 1, 'the zero: its bucket ends at 1');
+});
+
+t.test('merge is the record of both', async (t) => {
+  const [a, b, both] = [new Histogram(), new Histogram(), new Histogram()];
+  for (let i = 0; i < 5000; i++) {
+    const value = Math.floor(2 ** (random() * 30));
+    (i % 3 === 0 ? a : b).record(value);
+    both.record(value);
+  }
+  const countOfB = b.count;
+  const maxOfA = a.max;
+  a.merge(b);
+  t.equal(a.count, both.count);
+  t.ok(Math.abs(a.mean - both.mean) < both.mean * 1e-12);
+  t.equal(a.max, both.max);
+  t.ok(a.max >= maxOfA);
+  for (const q of quantiles) t.equal(a.quantile(q), both.quantile(q), `q ${q}`);
+  t.equal(b.count, countOfB, 'the other is as it was');
+  a.merge(new Histogram());
+  t.equal(a.count, both.count, 'nothing added');
+  const empty = new Histogram();
+  empty.merge(both);
+  t.equal(empty.max, both.max, 'into an empty one');
+});
+
+t.test('shared memory: a second view sees what the first records; clear empties both', async (t) => {
+  const buffer = new SharedArrayBuffer(HISTOGRAM_BYTES);
+  const writer = new Histogram(buffer);
+  const reader = new Histogram(buffer);
+  writer.record(100, 10);
+  t.equal(reader.count, 10);
+  t.equal(reader.quantile(0.5), 100);
+  writer.clear();
+  t.match(reader, { count: 0, max: 0, mean: 0 });
+  t.equal(reader.quantile(0.99), 0);
+});
