@@ -51,7 +51,9 @@ for (const io of workingModes) {
       'one newline': Buffer.from('\n'),
       'many lines': Buffer.from(Array.from({ length: 30_000 }, (_, i) => `line ${i} ${'y'.repeat(i % 90)}`).join('\n')),
     };
-    for (const [name, text] of Object.entries(texts)) {
+    // Lines are cut before a mode plays a part: all cases in the first mode, two in each of the others.
+    const cases = Object.entries(texts).filter(([name]) => io === workingModes[0] || /without|many/.test(name));
+    for (const [name, text] of cases) {
       const dir = newDir();
       const ingest = spillway(
         ['ingest', '--dir', dir, '--stream', 's', '--io', io, '--json', '--segment-bytes', '4MiB'],
