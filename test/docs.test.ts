@@ -3,7 +3,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { checksumMatches, decodeBatchHeader, decodeRecords, decodeSegmentHeader, type BatchHeader } from '../src/log/format.ts';
+import {
+  checksumMatches,
+  decodeBatchHeader,
+  decodeRecords,
+  decodeSegmentHeader,
+  type BatchHeader,
+} from '../src/log/format.ts';
 import { crc32cJs } from '../src/platform/js-bytes.ts';
 import { renderConstants } from '../scripts/generate-constants.ts';
 import { renderErrors, renderOptions } from '../scripts/generate-docs.ts';
@@ -36,5 +42,9 @@ t.test('docs/format.md: the example decodes to what it says', async (t) => {
     { offset: 0, stream: 'orders', key: null, unterminated: false },
     { offset: 1, stream: 'orders' },
   ]);
-  if (Array.isArray(records)) t.same(records.map((r) => Buffer.from(r.payload).toString()), ['hello', '']);
+  if (Array.isArray(records))
+    t.same(
+      records.map((r) => Buffer.from(r.payload).toString()),
+      ['hello', ''],
+    );
 });

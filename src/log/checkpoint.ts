@@ -62,7 +62,9 @@ export function readCheckpoint(io: FileIo, dir: string): Checkpoint | Invalid {
     io.read(fd, both, 0);
     const blocks = [decode(io, both.subarray(0, BLOCK_BYTES)), decode(io, both.subarray(BLOCK_BYTES))];
     const valid = blocks.filter((b): b is Checkpoint => !('invalid' in b));
-    if (valid.length === 0) return blocks.find((b): b is Invalid => 'newer' in b) ?? blocks[0];
+    const newer = blocks.find((b) => 'newer' in b);
+    // One newer block is enough: a newer program has written here since.
+    if (newer !== undefined || valid.length === 0) return newer ?? blocks[0];
     return valid.reduce((a, b) => (b.generation > a.generation ? b : a));
   } finally {
     io.close(fd);

@@ -216,6 +216,7 @@ export function decodeBatchHeader(
     header.baseOffset <= Number.MAX_SAFE_INTEGER - header.records;
   if (version === FORMAT_VERSION && !lengthsFit) return { invalid: 'the lengths in the batch header do not fit' };
   if (version !== FORMAT_VERSION) return { invalid: `the batch has format version ${version}`, newer: true };
+  if (header.codec !== CODEC_NONE) return { invalid: `the batch has codec ${header.codec}`, newer: true };
   return header;
 }
 

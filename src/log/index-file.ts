@@ -4,14 +4,19 @@ import { join } from 'node:path';
 import type { FileIo } from '../platform/file-io.ts';
 import type { Invalid } from './format.ts';
 import { indexName } from './names.ts';
-import { SegmentIndex } from './segment-index.ts';
+import { INDEX_HEADER_BYTES, indexBytes, SegmentIndex } from './segment-index.ts';
 
 /** @throws IO_ERROR, with details.errno ENOENT where there is none */
 export function readIndex(io: FileIo, dir: string, baseOffset: number): SegmentIndex | Invalid {
   const fd = io.open(join(dir, indexName(baseOffset)), 'read', false);
   try {
-    // An index is smaller than its segment: 8 bytes per 4 KiB batch, and less per stream of a batch than its records.
-    const bytes = new Uint8Array(Math.min(io.size(fd), 2 ** 30));
+    const size = io.size(fd);
+    const head = new Uint8Array(INDEX_HEADER_BYTES);
+    // Nothing is allocated for a length that the header does not confirm.
+    if (io.read(fd, head, 0) < head.length || indexBytes(head) !== size) {
+      return { invalid: 'the length of the index does not fit' };
+    }
+    const bytes = new Uint8Array(size);
     io.read(fd, bytes, 0);
     return SegmentIndex.decode(io, bytes);
   } finally {

@@ -2,7 +2,7 @@
 // whatever killed it. The file's text names the holder for the message, and decides alone where no such lock exists
 // (mode js): there a holder is alive if a process with that id and start time is.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { SpillwayError } from '../base/errors.ts';
@@ -42,9 +42,12 @@ function isAlive(holder: Holder): boolean {
 
 function readHolder(io: FileIo, fd: number): Holder | undefined {
   const text = new Uint8Array(TEXT_BYTES);
-  const n = io.read(fd, text, 0);
+  return parseHolder(Buffer.from(text.subarray(0, io.read(fd, text, 0))).toString('utf8'));
+}
+
+function parseHolder(text: string): Holder | undefined {
   try {
-    const holder = JSON.parse(Buffer.from(text.subarray(0, n)).toString('utf8')) as Partial<Holder>;
+    const holder = JSON.parse(text) as Partial<Holder>;
     return typeof holder.pid === 'number'
       ? { startTicks: '', host: hostname(), kernelLock: false, ...holder, pid: holder.pid }
       : undefined;
@@ -94,6 +97,20 @@ export class DirectoryLock {
     };
     io.write(fd, Buffer.from(JSON.stringify(me).padEnd(TEXT_BYTES)), 0);
     return new DirectoryLock(io, fd);
+  }
+
+  /**
+   * Clears the text of a lock whose holder, a thread of this process, has died: in mode js it names this living process,
+   * and would keep it out for ever.
+   */
+  static disown(dir: string): void {
+    const path = join(dir, LOCK_FILE);
+    try {
+      const holder = parseHolder(readFileSync(path, 'utf8'));
+      if (holder?.pid === process.pid && holder.host === hostname()) writeFileSync(path, ' '.repeat(TEXT_BYTES));
+    } catch {
+      // No lock file, or not ours to write: then it keeps nobody out.
+    }
   }
 
   /** The file stays: removing it would let a third process lock a name that is gone while a second waits for it. */

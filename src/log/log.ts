@@ -222,14 +222,12 @@ export class Log {
    * @throws IO_ERROR with details.errno ENOSPC or EDQUOT for a full disk; POISONED
    */
   roll(): void {
-    const { fd, index } = this.#usable();
+    const { fd, index, header } = this.#usable();
     this.settleAll();
     if (index.batches === 0) {
       // Left by a run with smaller segments: too small for this batch, and empty.
-      this.#io.close(fd);
-      this.#active = undefined;
-      this.#free(index.baseOffset, 0);
       this.#activate();
+      this.#io.close(fd);
     } else {
       writeIndex(this.#io, this.#dir, index);
       this.#activeIsSealed = true;
@@ -238,7 +236,7 @@ export class Log {
       this.#sealed.push({
         baseOffset: index.baseOffset,
         nextOffset: index.nextOffset,
-        fileBytes: this.#options.segmentBytes,
+        fileBytes: header.segmentBytes,
         lastCommitMs: index.lastCommitMs,
       });
       this.#io.close(fd);

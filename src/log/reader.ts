@@ -221,8 +221,8 @@ export class LogReader {
       // The evidence was gathered after the look: the batch may have been written in between. Look again.
       const again = place.file.batchAt(place.position, place.offset);
       if (!('invalid' in again)) return again;
-      if (!this.#hasSegment(place.offset))
-        throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
+      const rolled = place.offset > place.file.baseOffset && this.#hasSegment(place.offset);
+      if (!rolled) throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
     }
     return undefined;
   }
@@ -230,8 +230,7 @@ export class LogReader {
   /** True where a batch that was not found is known to be durable: then it is damaged, not still to come. */
   #mustExist(place: Place, limit: number, segments: readonly number[]): boolean {
     if (place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset)) return true;
-    const checkpoint = readCheckpoint(this.#io, this.#dir);
-    return !('invalid' in checkpoint) && checkpoint.durableOffset > place.offset;
+    return this.#knownDurable() > place.offset;
   }
 
   #syncBefore(place: Place, batch: Batch): void {
@@ -274,11 +273,32 @@ export class LogReader {
     place.offset += batch.header.records;
   }
 
+  /** At the end of a sealed segment: on to the next, if it is there yet. */
   #move(place: Place, nextOffset: number): 'moved' | undefined {
     this.#next = Math.max(this.#next, nextOffset);
-    if (!this.#hasSegment(nextOffset)) return undefined;
-    this.#leave(place);
-    return 'moved';
+    if (this.#hasSegment(nextOffset)) {
+      this.#leave(place);
+      return 'moved';
+    }
+    // Asked for before the listing: what was durable by then is in it.
+    const durable = this.#knownDurable();
+    const { segments } = listDirectory(this.#io, this.#dir);
+    // Without its own segment the reader was overtaken by truncation: `#locate` says so, or finds where to go on.
+    if (segments.includes(nextOffset) || !segments.includes(place.file.baseOffset)) {
+      this.#leave(place);
+      return 'moved';
+    }
+    if (durable > nextOffset || segments.some((s) => s > nextOffset)) {
+      throw this.#corrupt(segmentName(nextOffset), 0, nextOffset, 'the segment is missing');
+    }
+    return undefined;
+  }
+
+  /** A lower bound of the durable offset. */
+  #knownDurable(): number {
+    if (this.#durableOffset !== undefined) return this.#durableOffset();
+    const checkpoint = readCheckpoint(this.#io, this.#dir);
+    return 'invalid' in checkpoint ? 0 : checkpoint.durableOffset;
   }
 
   #leave(place: Place): void {

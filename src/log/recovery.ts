@@ -58,7 +58,7 @@ export function recover(io: FileIo, dir: string): Recovered {
       return;
     }
     // A successor was activated only after this one was durable to its end.
-    const found = openSegment(io, dir, baseOffset, listing, Math.max(durableOffset, next ?? 0), problems);
+    const found = openSegment(io, dir, baseOffset, listing, next ?? durableOffset, problems);
     if (found === undefined) return;
     tornBytes += found.tornBytes;
     const end = found.segment.index.nextOffset;
@@ -81,6 +81,11 @@ export function recover(io: FileIo, dir: string): Recovered {
       lastOffset: durableOffset - 1,
       message: `the log was durable up to offset ${durableOffset}, its segments end at ${endOffset}`,
     });
+  }
+  const epoch = Math.max(0, ...segments.map((s) => s.index.epoch));
+  if (problems.length === 0 && checkpoint !== undefined && checkpoint.epoch > epoch) {
+    const message = `the newest segment is missing: epoch ${checkpoint.epoch} was in use, the newest here has ${epoch}`;
+    problems.push({ ...checkpointProblem(message), firstOffset: endOffset });
   }
   return { listing, checkpoint, segments, obsolete, startOffset, endOffset, tornBytes, problems };
 }

@@ -17,11 +17,16 @@ import type { FileIo } from '../platform/file-io.ts';
 import { FORMAT_VERSION, getU64, setU64, viewOf, type Invalid } from './format.ts';
 
 const MAGIC = 0x584c5053; // "SPLX"
-const HEADER_BYTES = 64;
+export const INDEX_HEADER_BYTES = 64;
 
 interface StreamEntry {
   records: number;
   readonly batches: number[];
+}
+
+/** Length of the file that an index header claims. */
+export function indexBytes(head: Uint8Array): number {
+  return INDEX_HEADER_BYTES + viewOf(head).getUint32(44, true);
 }
 
 export class SegmentIndex {
@@ -82,7 +87,7 @@ export class SegmentIndex {
 
   encode(io: FileIo): Uint8Array {
     const names = [...this.streams.keys()];
-    let bytes = HEADER_BYTES + this.offsets.length * 8;
+    let bytes = INDEX_HEADER_BYTES + this.offsets.length * 8;
     for (const [name, entry] of this.streams) bytes += 12 + pad4(name.length) + entry.batches.length * 4;
     const out = new Uint8Array(bytes);
     const v = viewOf(out);
@@ -94,9 +99,9 @@ export class SegmentIndex {
     v.setUint32(32, this.epoch, true);
     v.setUint32(36, this.offsets.length, true);
     v.setUint32(40, names.length, true);
-    v.setUint32(44, bytes - HEADER_BYTES, true);
+    v.setUint32(44, bytes - INDEX_HEADER_BYTES, true);
     setU64(v, 48, this.lastCommitMs);
-    let at = HEADER_BYTES;
+    let at = INDEX_HEADER_BYTES;
     for (let i = 0; i < this.offsets.length; i++, at += 8) {
       v.setUint32(at, this.offsets[i] - this.baseOffset, true);
       v.setUint32(at + 4, this.positions[i] / BLOCK_BYTES, true);
@@ -118,10 +123,10 @@ export class SegmentIndex {
 
   /** Reads an index; every count is checked against the bytes there are before it is used. */
   static decode(io: FileIo, bytes: Uint8Array): SegmentIndex | Invalid {
-    if (bytes.length < HEADER_BYTES) return { invalid: 'the index is shorter than its header' };
+    if (bytes.length < INDEX_HEADER_BYTES) return { invalid: 'the index is shorter than its header' };
     const v = viewOf(bytes);
     if (v.getUint32(0, true) !== MAGIC) return { invalid: 'this is not an index' };
-    if (v.getUint32(44, true) !== bytes.length - HEADER_BYTES)
+    if (v.getUint32(44, true) !== bytes.length - INDEX_HEADER_BYTES)
       return { invalid: 'the length of the index does not fit' };
     if (v.getUint32(BATCH_CRC_AT, true) !== checksum(io, bytes))
       return { invalid: 'the checksum of the index does not match' };
@@ -133,7 +138,7 @@ export class SegmentIndex {
     index.lastCommitMs = getU64(v, 48);
     const batches = v.getUint32(36, true);
     const tooShort = { invalid: 'the index ends too early' };
-    let at = HEADER_BYTES;
+    let at = INDEX_HEADER_BYTES;
     if (at + batches * 8 > bytes.length) return tooShort;
     for (let i = 0; i < batches; i++, at += 8) {
       index.offsets.push(index.baseOffset + v.getUint32(at, true));
@@ -159,5 +164,5 @@ function pad4(n: number): number {
 }
 
 function checksum(io: FileIo, bytes: Uint8Array): number {
-  return io.bytes.crc32c(bytes.subarray(HEADER_BYTES), io.bytes.crc32c(bytes.subarray(0, BATCH_CRC_AT)));
+  return io.bytes.crc32c(bytes.subarray(INDEX_HEADER_BYTES), io.bytes.crc32c(bytes.subarray(0, BATCH_CRC_AT)));
 }

@@ -103,7 +103,13 @@ export class Spare {
     this.#filled += piece;
     this.fillBytes += piece;
     if (this.#filled < this.#bytes) return;
-    io.sync(this.#fillFd);
+    try {
+      io.sync(this.#fillFd);
+    } catch (error) {
+      // A failed sync is final for this file: the next try begins with a new one.
+      this.#dropFilling();
+      throw error;
+    }
     io.close(this.#fillFd);
     this.#fillFd = undefined;
     this.#filled = 0;

@@ -82,6 +82,7 @@ function verifySegment(
     const durable = Math.max(found.checkpoint?.durableOffset ?? 0, next ?? 0);
     const indexed = found.segments.find((s) => s.baseOffset === baseOffset && s.sealed)?.index;
     const mustReach = Math.max(indexed?.nextOffset ?? 0, next === undefined ? durable : next);
+    let damaged = false;
     let from: { position: number; offset: number } | undefined;
     let scanned: SegmentIndex | undefined;
     do {
@@ -99,8 +100,9 @@ function verifySegment(
         from,
       );
       if (scan.problem !== undefined) problems.push(scan.problem);
+      damaged ||= scan.problem !== undefined;
       from = scan.resumeAt;
-      scanned ??= scan.problem === undefined ? scan.index : undefined;
+      scanned = damaged ? undefined : scan.index;
     } while (from !== undefined);
     verifyIndex(io, dir, baseOffset, found, scanned, problems);
   } finally {
@@ -116,7 +118,13 @@ function verifyIndex(
   scanned: SegmentIndex | undefined,
   problems: Problem[],
 ): void {
-  if (!found.listing.indexes.has(baseOffset)) return;
+  if (!found.listing.indexes.has(baseOffset)) {
+    if (found.listing.segments.some((s) => s > baseOffset)) {
+      const message = 'the index is missing; it is made again at the next open for writing';
+      problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
+    }
+    return;
+  }
   const index = readIndex(io, dir, baseOffset);
   const file = indexName(baseOffset);
   const say = (message: string): void => {

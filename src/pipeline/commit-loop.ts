@@ -64,6 +64,8 @@ export class CommitLoop {
     this.#notBefore = clock.monotonicMs();
     this.#lastCommitAt = this.#notBefore;
     this.#acknowledgedOffset = log.durableOffset;
+    this.#publishOffsets();
+    shared.state = 'open';
     log.onWrite = (us) => shared.writeUs.record(us);
   }
 
@@ -72,8 +74,6 @@ export class CommitLoop {
    * Does not throw: what fails is told to all callers.
    */
   run(): Reply {
-    this.#publishOffsets();
-    this.#shared.state = 'open';
     try {
       while (this.#turn());
       this.#log.close();
@@ -87,6 +87,7 @@ export class CommitLoop {
   #turn(): boolean {
     const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
     this.#obey();
+    this.#answerFlushes();
     const waiting = this.#waiting();
     const reason = closeReason(this.#window, waiting);
     if (reason !== undefined) this.#commit(reason, seen);
@@ -107,6 +108,9 @@ export class CommitLoop {
     const drainedAt = this.#clock.monotonicMs();
     const { plan, full } = this.#lanes.drain(this.#window);
     if (plan.records === 0) {
+      // What is under way belongs to other lanes too.
+      this.#log.settleAll();
+      this.#acknowledge();
       // Every lane with records has unread acknowledgements up to its bound: its thread is busy, and will come round, or
       // it is gone. A close waits for it a little; records left behind were not acknowledged and never will be.
       this.#stuck = this.#closeId !== undefined && drainedAt - this.#lastCommitAt > CLOSE_GRACE_MS;
@@ -258,7 +262,11 @@ export class CommitLoop {
 
   /** Nothing is acknowledged from here on; commands are answered with the error until `close`. */
   #fail(error: unknown): Reply {
-    const told = toErrorMessage(error, 'POISONED');
+    const cause = toErrorMessage(error, 'POISONED');
+    const told: ErrorMessage =
+      cause.code === 'DISK_FULL' || cause.code === 'POISONED'
+        ? cause
+        : { ...cause, code: 'POISONED', message: `the log cannot go on, reopen it: ${cause.message}` };
     this.#shared.fail(told);
     this.#lanes.notifyAll();
     for (const flush of this.#flushes) this.#port.reply({ id: flush.id, error: told });

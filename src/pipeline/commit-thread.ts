@@ -98,6 +98,7 @@ export class CommitThread {
   readonly #port: MessagePort;
   readonly #shared: SharedState;
   readonly #onDeath: () => void;
+  readonly #dir: string;
   readonly #waiting = new Map<number, { resolve: () => void; reject: (error: SpillwayError) => void }>();
   #nextId = 1;
   #opened: Opened | undefined;
@@ -112,6 +113,7 @@ export class CommitThread {
     this.#port = port1;
     this.#shared = shared;
     this.#onDeath = onDeath;
+    this.#dir = options.dir;
     this.#worker = startWorker('commit', data, [port2]);
     port1.on('message', (message: Message) => this.#receive(message));
     this.#worker.on('error', (error) => (this.#crash = reasonOf(error)));
@@ -188,7 +190,10 @@ export class CommitThread {
       this.#receive(m.message as Message);
     }
     const died: ErrorMessage = { code: 'WORKER_DIED', message: `the commit worker died: ${this.#crash}`, details: {} };
-    if (this.#shared.state !== 'closed') this.#shared.fail(died);
+    if (this.#shared.state !== 'closed') {
+      this.#shared.fail(died);
+      if (this.#opened !== undefined) DirectoryLock.disown(this.#dir);
+    }
     this.#ended = fromErrorMessage(died);
     this.#opening?.reject(this.#ended);
     for (const waiter of this.#waiting.values()) waiter.reject(this.#ended);

@@ -273,9 +273,10 @@ export class Lane {
   }
 
   #settle(): void {
-    this.#readAcks();
-    this.#unblock();
+    // The state first: what was acknowledged before it changed is then seen.
     const failure = this.#failure();
+    this.#readAcks();
+    if (failure === undefined) this.#unblock();
     if (failure !== undefined) this.#rejectAll(failure);
     if (this.#blocked.length === 0 || this.#unacknowledged === 0)
       for (const wake of this.#idleWaiters.splice(0)) wake();

@@ -94,6 +94,7 @@ export class JsIo implements FileIo {
   rename(from: string, to: string): void {
     this.count('rename');
     this.attempt('rename', from, () => fs.renameSync(from, to));
+    this.renamed(from, to);
     this.syncDir(dirname(to));
   }
 
@@ -162,6 +163,11 @@ export class JsIo implements FileIo {
     const path = this.paths.get(fd);
     if (path === undefined) throw new SpillwayError('IO_ERROR', `descriptor ${fd} is not open`, { errno: 'EBADF' });
     return path;
+  }
+
+  /** Descriptors of a renamed file are named by what it is called now. */
+  protected renamed(from: string, to: string): void {
+    for (const [fd, path] of this.paths) if (path === from) this.paths.set(fd, to);
   }
 
   protected attempt<T>(call: string, path: string, action: () => T): T {

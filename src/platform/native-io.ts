@@ -76,6 +76,7 @@ export class NativeFileIo extends JsIo {
 
   override rename(from: string, to: string): void {
     this.attempt('rename', from, () => this.#io.rename(from, to));
+    this.renamed(from, to);
   }
 
   override unlink(path: string): void {

@@ -133,9 +133,16 @@ for (const c of cases) {
     }
     t.equal(verified?.ok, false);
     t.match(verified?.problems, [place], 'verify: file, position and offset range');
-    t.same(verified?.problems.length, 1, `told once, and nothing else is blamed: ${JSON.stringify(verified?.problems)}`);
+    t.same(
+      verified?.problems.length,
+      1,
+      `told once, and nothing else is blamed: ${JSON.stringify(verified?.problems)}`,
+    );
     t.equal(verified?.records, END - RECORDS, 'the damaged batch is not counted, all others are');
-    for (const [who, { records, error }] of [['elsewhere', read], ['here', live]] as const) {
+    for (const [who, { records, error }] of [
+      ['elsewhere', read],
+      ['here', live],
+    ] as const) {
       t.equal(firstWrong(records, 0), undefined, `${who}: nothing read that was not written`);
       t.equal(records.length, c.first, `${who}: reading stops at the damage`);
       t.equal(error?.code, 'CORRUPT', `${who}: and says so`);
@@ -149,7 +156,11 @@ for (const c of cases) {
 t.equal(errorKinds.CORRUPT.exit, 3);
 
 t.test('two batches swapped', async (t) => {
-  for (const [segment, a, b] of [[SECOND, 3, 4], [ACTIVE, 0, 1], [ACTIVE, 1, 3]]) {
+  for (const [segment, a, b] of [
+    [SECOND, 3, 4],
+    [ACTIVE, 0, 1],
+    [ACTIVE, 1, 3],
+  ]) {
     const copy = copyOf(t, dir);
     edit(join(copy, segmentName(segment)), (bytes) => {
       const one = Buffer.from(bytes.subarray(at(a), at(a) + BLOCK_BYTES));
@@ -210,7 +221,11 @@ t.test('a sealed segment cut at every multiple of 4 KiB', async (t) => {
     const { openCode, openProblems, verified, read, live } = outcomeOf(copy);
     const whole = Math.max(0, bytes / BLOCK_BYTES - 1) * RECORDS;
     t.equal(openCode, 'CORRUPT', `${bytes} bytes left`);
-    t.match(openProblems, [{ file: segmentName(0), firstOffset: whole, lastOffset: SECOND - 1 }], `${bytes} bytes left`);
+    t.match(
+      openProblems,
+      [{ file: segmentName(0), firstOffset: whole, lastOffset: SECOND - 1 }],
+      `${bytes} bytes left`,
+    );
     t.match(verified?.problems, [{ file: segmentName(0), firstOffset: whole, lastOffset: SECOND - 1 }]);
     for (const { records, error } of [read, live]) {
       t.equal(firstWrong(records, 0), undefined);
@@ -221,14 +236,20 @@ t.test('a sealed segment cut at every multiple of 4 KiB', async (t) => {
 });
 
 t.test('a damaged segment header', async (t) => {
-  for (const [segment, last] of [[0, SECOND - 1], [SECOND, ACTIVE - 1], [ACTIVE, END - 1]]) {
+  for (const [segment, last] of [
+    [0, SECOND - 1],
+    [SECOND, ACTIVE - 1],
+    [ACTIVE, END - 1],
+  ]) {
     for (const byte of [0, 4, 8, 16, 20, 24, 60]) {
       const copy = copyOf(t, dir);
       edit(join(copy, segmentName(segment)), (b) => (b[byte] ^= 1));
       const { openCode, openProblems, verified, read } = outcomeOf(copy);
       t.equal(openCode, 'CORRUPT', `${segmentName(segment)} byte ${byte}`);
       t.match(openProblems, [{ file: segmentName(segment), position: 0, firstOffset: segment, lastOffset: last }]);
-      t.match(verified?.problems, [{ file: segmentName(segment), position: 0, firstOffset: segment, lastOffset: last }]);
+      t.match(verified?.problems, [
+        { file: segmentName(segment), position: 0, firstOffset: segment, lastOffset: last },
+      ]);
       t.equal(verified?.records, END - (last + 1 - segment));
       t.equal(read.records.length, segment);
       t.equal(read.error?.code, 'CORRUPT');
@@ -269,7 +290,11 @@ t.test('the checkpoint: one copy damaged is no loss, both or none is said', asyn
   });
   const missing = copyOf(t, dir);
   rmSync(join(missing, 'checkpoint'));
-  t.match(outcomeOf(missing), { openCode: 'CORRUPT', openProblems: [{ file: 'checkpoint', message: /missing/ }], verified: { ok: false } });
+  t.match(outcomeOf(missing), {
+    openCode: 'CORRUPT',
+    openProblems: [{ file: 'checkpoint', message: /missing/ }],
+    verified: { ok: false },
+  });
 });
 
 t.test('a checkpoint of a newer version is refused, even where the older copy could be read', async (t) => {
@@ -313,7 +338,10 @@ t.test('a missing segment', async (t) => {
       t.equal(openCode, 'CORRUPT', what);
       t.match(openProblems, [problem], what);
       t.equal(verified?.ok, false, what);
-      t.ok(verified?.problems.some((p) => p.firstOffset === problem.firstOffset && p.lastOffset === problem.lastOffset), what);
+      t.ok(
+        verified?.problems.some((p) => p.firstOffset === problem.firstOffset && p.lastOffset === problem.lastOffset),
+        what,
+      );
       for (const { records, error } of [read, live]) {
         t.equal(firstWrong(records, 0), undefined, `${what}: no gap in what is read`);
         t.equal(records.length, segment, what);
@@ -337,14 +365,20 @@ t.test('damage in two places is told twice, with the batches between them counte
   for (const batch of [2, 3, 9]) edit(join(copy, segmentName(0)), (b) => (b[at(batch) + 300] ^= 1));
   edit(join(copy, segmentName(ACTIVE)), (b) => (b[at(1) + 300] ^= 1));
   const found = verify(new JsIo(), copy);
-  t.match(found.problems.filter((p) => p.file.endsWith('.seg') && p.file === segmentName(0)), [
-    { position: at(2), firstOffset: 40, lastOffset: 79 },
-    { position: at(9), firstOffset: 180, lastOffset: 199 },
-  ]);
+  t.match(
+    found.problems.filter((p) => p.file.endsWith('.seg') && p.file === segmentName(0)),
+    [
+      { position: at(2), firstOffset: 40, lastOffset: 79 },
+      { position: at(9), firstOffset: 180, lastOffset: 199 },
+    ],
+  );
   t.equal(found.records, END - 4 * RECORDS);
   const error = thrown(() => openLog(copy, 'js'));
   t.equal(error.code, 'CORRUPT');
-  t.match(error.message, new RegExp(`${segmentName(ACTIVE)} at byte ${at(1)}, offsets ${ACTIVE + RECORDS} to ${ACTIVE + 2 * RECORDS - 1}`));
+  t.match(
+    error.message,
+    new RegExp(`${segmentName(ACTIVE)} at byte ${at(1)}, offsets ${ACTIVE + RECORDS} to ${ACTIVE + 2 * RECORDS - 1}`),
+  );
 });
 
 t.test('a hostile length in the file allocates nothing', async (t) => {
@@ -363,5 +397,8 @@ t.test('a hostile length in the file allocates nothing', async (t) => {
   const before = process.memoryUsage().arrayBuffers;
   const reader = new JsIo();
   readBack(reader, copy);
-  t.ok(reader.bytesRead < 2 ** 20 && process.memoryUsage().arrayBuffers - before < 2 ** 26, `${reader.bytesRead} bytes read for an index`);
+  t.ok(
+    reader.bytesRead < 2 ** 20 && process.memoryUsage().arrayBuffers - before < 2 ** 26,
+    `${reader.bytesRead} bytes read for an index`,
+  );
 });

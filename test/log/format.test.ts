@@ -40,7 +40,11 @@ function headerOf(batch: Uint8Array): BatchHeader {
 /** Valid as a reader sees it: header, checksum, records. */
 function accepted(batch: Uint8Array): boolean {
   const header = decodeBatchHeader(batch, segment, batch.length);
-  return !('invalid' in header) && checksumMatches(batch, header, crc32cJs) && Array.isArray(decodeRecords(batch, header, all));
+  return (
+    !('invalid' in header) &&
+    checksumMatches(batch, header, crc32cJs) &&
+    Array.isArray(decodeRecords(batch, header, all))
+  );
 }
 
 /** Sets a field and makes the checksum right again, as another program would have written it. */
@@ -62,10 +66,19 @@ t.test('CRC-32C: the known answer', async (t) => {
 
 t.test('segment header: round trip, and every bit counts', async (t) => {
   const block = new Uint8Array(BLOCK_BYTES).fill(0xaa);
-  const header = { baseOffset: 2 ** 40 + 3, epoch: 2 ** 32 - 1, salt: 0x80000001, segmentBytes: 2 ** 30, createdAtMs: 2 ** 41 };
+  const header = {
+    baseOffset: 2 ** 40 + 3,
+    epoch: 2 ** 32 - 1,
+    salt: 0x80000001,
+    segmentBytes: 2 ** 30,
+    createdAtMs: 2 ** 41,
+  };
   encodeSegmentHeader(block, header, crc32cJs);
   t.same(decodeSegmentHeader(block, crc32cJs), header);
-  t.ok(block.subarray(64).every((b) => b === 0), 'the rest of the block is zeros');
+  t.ok(
+    block.subarray(64).every((b) => b === 0),
+    'the rest of the block is zeros',
+  );
   let undetected = 0;
   for (let bit = 0; bit < 64 * 8; bit++) {
     const copy = block.slice();
@@ -100,7 +113,15 @@ for (const [name, ops] of Object.entries(implementations)) {
     const batch = sealed(ops, records);
     const header = headerOf(batch);
     t.equal(batch.length % BLOCK_BYTES, 0);
-    t.match(header, { records: 6, baseOffset: 1000, epoch: 7, salt: 0xdeadbeef, codec: 0, streams: 3, batchBytes: batch.length });
+    t.match(header, {
+      records: 6,
+      baseOffset: 1000,
+      epoch: 7,
+      salt: 0xdeadbeef,
+      codec: 0,
+      streams: 3,
+      batchBytes: batch.length,
+    });
     t.equal(header.firstTimestampMs, 2 ** 32 - 1);
     t.equal(header.committedAtMs, 2 ** 41 + 5);
     t.ok(checksumMatches(batch, header, crc32cJs));
@@ -139,7 +160,8 @@ t.test('round trip of anything (property)', async (t) => {
       const batch = sealed(jsBytes, written, base);
       const header = headerOf(batch);
       const back = decodeRecords(batch, header, all);
-      if (!Array.isArray(back) || back.length !== written.length || !checksumMatches(batch, header, crc32cJs)) return false;
+      if (!Array.isArray(back) || back.length !== written.length || !checksumMatches(batch, header, crc32cJs))
+        return false;
       return back.every((r, i) => {
         const w = written[i];
         const sameKey = w.key === undefined ? r.key === null : Buffer.from(w.key).equals(r.key ?? Buffer.alloc(0));
@@ -200,7 +222,11 @@ t.test('lengths are not believed, even under a right checksum, before anything i
   t.match(decodeBatchHeader(batch, segment, size - 1), { invalid: /lengths/ }, 'longer than the file has room');
   t.match(decodeBatchHeader(batch.subarray(0, 63), segment, size), { invalid: /inside a batch header/ });
   const wrongFrame = patched(batch, (v) => v.setUint32(64 + 16, 0x7fffffff, true));
-  t.match(decodeRecords(wrongFrame, headerOf(wrongFrame), all), { invalid: /record 0 of 1/ }, 'payloadBytes beyond the batch');
+  t.match(
+    decodeRecords(wrongFrame, headerOf(wrongFrame), all),
+    { invalid: /record 0 of 1/ },
+    'payloadBytes beyond the batch',
+  );
   const wrongName = patched(batch, (v) => v.setUint16(64 + 2, 60_000, true));
   t.match(decodeStreamTable(wrongName, headerOf(wrongName)), { invalid: /stream table/ });
   const moreStreams = patched(batch, (v) => v.setUint16(6, 65_535, true));
@@ -220,28 +246,59 @@ t.test('a batch of another life of the segment is not one of this', async (t) =>
 
 t.test('a newer version or an unknown codec is said to be newer', async (t) => {
   const batch = sealed(jsBytes, [{ payload: 'x' }]);
-  t.match(decodeBatchHeader(patched(batch, (v) => v.setUint8(4, 2)), segment, batch.length), { invalid: /version 2/, newer: true });
+  t.match(
+    decodeBatchHeader(
+      patched(batch, (v) => v.setUint8(4, 2)),
+      segment,
+      batch.length,
+    ),
+    { invalid: /version 2/, newer: true },
+  );
   // UNSUPPORTED_FORMAT is documented for "a codec this version does not have" too.
-  t.match(decodeBatchHeader(patched(batch, (v) => v.setUint8(5, 1)), segment, batch.length), { newer: true }, 'codec 1');
+  t.match(
+    decodeBatchHeader(
+      patched(batch, (v) => v.setUint8(5, 1)),
+      segment,
+      batch.length,
+    ),
+    { newer: true },
+    'codec 1',
+  );
 });
 
 t.test('index: round trip; every flip and every cut is rejected', async (t) => {
   const io = new JsIo();
   const index = new SegmentIndex(500, 9);
   index.add({ baseOffset: 500, records: 10, batchBytes: 4096, committedAtMs: 77 }, [{ name: 'a', records: 10 }]);
-  index.add({ baseOffset: 510, records: 3, batchBytes: 8192, committedAtMs: 78 }, [{ name: 'bcd', records: 2 }, { name: 'a', records: 1 }]);
+  index.add({ baseOffset: 510, records: 3, batchBytes: 8192, committedAtMs: 78 }, [
+    { name: 'bcd', records: 2 },
+    { name: 'a', records: 1 },
+  ]);
   const bytes = index.encode(io);
   const back = SegmentIndex.decode(io, bytes);
   if ('invalid' in back) throw new Error(back.invalid);
-  t.same([back.offsets, back.positions, back.nextOffset, back.endPosition, back.epoch, back.lastCommitMs], [[500, 510], [4096, 8192], 513, 16384, 9, 78]);
-  t.same([...back.streams], [['a', { records: 11, batches: [0, 1] }], ['bcd', { records: 2, batches: [1] }]]);
-  t.same([499, 500, 509, 510, 512, 513].map((o) => back.batchAt(o)), [0, 0, 0, 1, 1, 2]);
+  t.same(
+    [back.offsets, back.positions, back.nextOffset, back.endPosition, back.epoch, back.lastCommitMs],
+    [[500, 510], [4096, 8192], 513, 16384, 9, 78],
+  );
+  t.same(
+    [...back.streams],
+    [
+      ['a', { records: 11, batches: [0, 1] }],
+      ['bcd', { records: 2, batches: [1] }],
+    ],
+  );
+  t.same(
+    [499, 500, 509, 510, 512, 513].map((o) => back.batchAt(o)),
+    [0, 0, 0, 1, 1, 2],
+  );
   let undetected = 0;
   for (let bit = 0; bit < bytes.length * 8; bit++) {
     const copy = bytes.slice();
     copy[bit >> 3] ^= 1 << (bit & 7);
     if (!('invalid' in SegmentIndex.decode(io, copy))) undetected++;
   }
-  for (let n = 0; n < bytes.length; n++) if (!('invalid' in SegmentIndex.decode(io, bytes.subarray(0, n)))) undetected++;
+  for (let n = 0; n < bytes.length; n++)
+    if (!('invalid' in SegmentIndex.decode(io, bytes.subarray(0, n)))) undetected++;
   t.equal(undetected, 0);
 });

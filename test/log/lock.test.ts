@@ -43,28 +43,33 @@ for (const way of ways) {
   });
 
   for (const theirs of ways) {
-    t.test(`${way} against a ${theirs} holder in another process: refused while it lives, taken over once it is killed`, async (t) => {
-      const dir = directory(t);
-      const io = ioOf(way);
-      t.teardown(() => io.destroy());
-      const child = await holder(t, dir, theirs);
-      for (let i = 0; i < 3; i++) {
-        const error = thrown(() => DirectoryLock.take(io, dir));
-        t.equal(error.code, 'LOCKED');
-        t.ok(error.message.includes(`process ${child.pid} on ${hostname()}`), error.message);
-        t.ok(error.message.includes(dir), 'and the directory');
-      }
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-      const lock = DirectoryLock.take(io, dir);
-      t.equal((JSON.parse(readFileSync(join(dir, 'lock'), 'utf8')) as { pid: number }).pid, process.pid);
-      lock.release();
-    });
+    t.test(
+      `${way} against a ${theirs} holder in another process: refused while it lives, taken over once it is killed`,
+      async (t) => {
+        const dir = directory(t);
+        const io = ioOf(way);
+        t.teardown(() => io.destroy());
+        const child = await holder(t, dir, theirs);
+        for (let i = 0; i < 3; i++) {
+          const error = thrown(() => DirectoryLock.take(io, dir));
+          t.equal(error.code, 'LOCKED');
+          t.ok(error.message.includes(`process ${child.pid} on ${hostname()}`), error.message);
+          t.ok(error.message.includes(dir), 'and the directory');
+        }
+        child.kill('SIGKILL');
+        await once(child, 'exit');
+        const lock = DirectoryLock.take(io, dir);
+        t.equal((JSON.parse(readFileSync(join(dir, 'lock'), 'utf8')) as { pid: number }).pid, process.pid);
+        lock.release();
+      },
+    );
   }
 
   t.test(`${way}: what a dead or unreadable holder left does not hold`, async (t) => {
     const me = { pid: process.pid, startTicks: '1', host: hostname(), kernelLock: false };
-    const child = fork(new URL('../support/log-lock-holder.js', import.meta.url), [directory(t), way], { execArgv: [] });
+    const child = fork(new URL('../support/log-lock-holder.js', import.meta.url), [directory(t), way], {
+      execArgv: [],
+    });
     await once(child, 'message');
     child.kill('SIGKILL');
     await once(child, 'exit');
@@ -88,10 +93,16 @@ for (const way of ways) {
 
   t.test(`${way}: a holder on another host is believed, whatever its process id`, async (t) => {
     const dir = directory(t);
-    writeFileSync(join(dir, 'lock'), JSON.stringify({ pid: 2 ** 22 + 1, startTicks: '', host: 'elsewhere.example', kernelLock: false }));
+    writeFileSync(
+      join(dir, 'lock'),
+      JSON.stringify({ pid: 2 ** 22 + 1, startTicks: '', host: 'elsewhere.example', kernelLock: false }),
+    );
     const io = ioOf(way);
     t.teardown(() => io.destroy());
-    t.match(thrown(() => DirectoryLock.take(io, dir)), { code: 'LOCKED', message: /on elsewhere\.example/ });
+    t.match(
+      thrown(() => DirectoryLock.take(io, dir)),
+      { code: 'LOCKED', message: /on elsewhere\.example/ },
+    );
   });
 
   t.test(`${way}: a refused taker leaves the holder’s text and no descriptor`, async (t) => {

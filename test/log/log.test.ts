@@ -1,5 +1,17 @@
 import t from 'tap';
-import { closeSync, copyFileSync, existsSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { BLOCK_BYTES } from '../../src/base/limits.ts';
 import { decodeSegmentHeader, encodeBatchPrefix, planBatchBytes } from '../../src/log/format.ts';
@@ -8,14 +20,28 @@ import { verify } from '../../src/log/verify.ts';
 import { crc32cJs } from '../../src/platform/js-bytes.ts';
 import { JsIo } from '../../src/platform/js-io.ts';
 import { callsOf, copyOf, directory, modeNotReached } from '../support/log-support.ts';
-import { filesOf, fill, firstWrong, KIB, openLog, payloadAt, planOf, readBack, SimulatedClock, thrown } from '../support/log-plans.ts';
+import {
+  filesOf,
+  fill,
+  firstWrong,
+  KIB,
+  openLog,
+  payloadAt,
+  planOf,
+  readBack,
+  SimulatedClock,
+  thrown,
+} from '../support/log-plans.ts';
 import { workingModes } from '../support/modes.ts';
 
 /** Batches of 20 records of 100 bytes take one block of 4 KiB; 15 of them fill a segment of 64 KiB. */
 const PER_SEGMENT = 15;
 const RECORDS = 20;
 
-function headerOf(dir: string, file: string): { epoch: number; salt: number; segmentBytes: number; baseOffset: number } {
+function headerOf(
+  dir: string,
+  file: string,
+): { epoch: number; salt: number; segmentBytes: number; baseOffset: number } {
   const header = decodeSegmentHeader(readFileSync(join(dir, file)), crc32cJs);
   if ('invalid' in header) throw new Error(`${file}: ${header.invalid}`);
   return header;
@@ -52,7 +78,10 @@ for (const mode of workingModes) {
     const bases = [0, 1, 2, 3].map((i) => i * PER_SEGMENT * RECORDS);
     t.same(filesOf(dir, '.seg'), bases.map(segmentName));
     t.same(filesOf(dir, '.idx'), bases.slice(0, 3).map(indexName), 'an index once sealed, never before');
-    t.ok(filesOf(dir, '.seg').every((f) => statSync(join(dir, f)).size === 64 * KIB), 'all files have their full size');
+    t.ok(
+      filesOf(dir, '.seg').every((f) => statSync(join(dir, f)).size === 64 * KIB),
+      'all files have their full size',
+    );
     log.close();
 
     const again = openLog(dir, mode);
@@ -64,7 +93,13 @@ for (const mode of workingModes) {
     t.equal(records.length, end + RECORDS);
     t.equal(firstWrong(records, 0), undefined);
     again.log.close();
-    t.match(verify(again.io, dir), { ok: true, records: end + RECORDS, firstOffset: 0, lastOffset: end + RECORDS - 1, tornBytes: 0 });
+    t.match(verify(again.io, dir), {
+      ok: true,
+      records: end + RECORDS,
+      firstOffset: 0,
+      lastOffset: end + RECORDS - 1,
+      tornBytes: 0,
+    });
   });
 
   t.test(`${mode}: overlapped appends keep order; durable moves only when they settle`, async (t) => {
@@ -125,34 +160,37 @@ for (const mode of workingModes) {
     t.equal(firstWrong(readBack(io, dir).records, 0), undefined);
   });
 
-  t.test(`${mode}: retentionBytes recycles: files are renamed, none grow in number, old batches stay unread`, async (t) => {
-    const dir = directory(t);
-    const { log, io } = openLog(dir, mode, { retentionBytes: 128 * KIB });
-    fill(log, 4 * PER_SEGMENT + 1);
-    const files = readdirSync(dir).length;
-    const filled = log.fillBytes;
-    fill(log, 10 * PER_SEGMENT);
-    t.ok(readdirSync(dir).length <= files, `no growth: ${readdirSync(dir).join(' ')}`);
-    t.equal(log.fillBytes, filled, 'no zeros were written for any recycled segment');
-    t.ok(log.segments <= 3);
-    t.ok(log.startOffset > 0);
-    const { records, error } = readBack(io, dir);
-    t.equal(error, undefined);
-    t.equal(firstWrong(records, log.startOffset), undefined);
-    t.equal(records.length, log.durableOffset - log.startOffset);
-    // The active segment is a recycled one, with whole batches of its old life behind its end.
-    const end = log.durableOffset;
-    log.close();
-    const active = filesOf(dir, '.seg').at(-1)!;
-    const bytes = readFileSync(join(dir, active));
-    const used = 1 + (end - headerOf(dir, active).baseOffset) / RECORDS;
-    t.ok(used < 16 && bytes.readUInt32LE(used * BLOCK_BYTES) === 0x424c5053, 'a stale batch stands behind the end');
-    const again = openLog(dir, mode, { retentionBytes: 128 * KIB });
-    t.equal(again.log.durableOffset, end, 'and is not taken for a new one');
-    t.equal(again.log.recovered.tornBytes, 0);
-    again.log.close();
-    t.equal(verify(again.io, dir).ok, true);
-  });
+  t.test(
+    `${mode}: retentionBytes recycles: files are renamed, none grow in number, old batches stay unread`,
+    async (t) => {
+      const dir = directory(t);
+      const { log, io } = openLog(dir, mode, { retentionBytes: 128 * KIB });
+      fill(log, 4 * PER_SEGMENT + 1);
+      const files = readdirSync(dir).length;
+      const filled = log.fillBytes;
+      fill(log, 10 * PER_SEGMENT);
+      t.ok(readdirSync(dir).length <= files, `no growth: ${readdirSync(dir).join(' ')}`);
+      t.equal(log.fillBytes, filled, 'no zeros were written for any recycled segment');
+      t.ok(log.segments <= 3);
+      t.ok(log.startOffset > 0);
+      const { records, error } = readBack(io, dir);
+      t.equal(error, undefined);
+      t.equal(firstWrong(records, log.startOffset), undefined);
+      t.equal(records.length, log.durableOffset - log.startOffset);
+      // The active segment is a recycled one, with whole batches of its old life behind its end.
+      const end = log.durableOffset;
+      log.close();
+      const active = filesOf(dir, '.seg').at(-1)!;
+      const bytes = readFileSync(join(dir, active));
+      const used = 1 + (end - headerOf(dir, active).baseOffset) / RECORDS;
+      t.ok(used < 16 && bytes.readUInt32LE(used * BLOCK_BYTES) === 0x424c5053, 'a stale batch stands behind the end');
+      const again = openLog(dir, mode, { retentionBytes: 128 * KIB });
+      t.equal(again.log.durableOffset, end, 'and is not taken for a new one');
+      t.equal(again.log.recovered.tornBytes, 0);
+      again.log.close();
+      t.equal(verify(again.io, dir).ok, true);
+    },
+  );
 
   t.test(`${mode}: truncateBefore is kept over a reopen, frees whole segments, and knows its bounds`, async (t) => {
     const dir = directory(t);
@@ -160,7 +198,11 @@ for (const mode of workingModes) {
     fill(log, 3 * PER_SEGMENT + 1);
     const end = log.durableOffset;
     for (const wrong of [end + 1, -1, 1.5, Number.NaN]) {
-      t.match(thrown(() => log.truncateBefore(wrong)), { code: 'OFFSET_OUT_OF_RANGE' }, String(wrong));
+      t.match(
+        thrown(() => log.truncateBefore(wrong)),
+        { code: 'OFFSET_OUT_OF_RANGE' },
+        String(wrong),
+      );
     }
     const start = PER_SEGMENT * RECORDS + 7;
     log.truncateBefore(start);
@@ -187,7 +229,10 @@ for (const mode of workingModes) {
   });
 
   t.test(`${mode}: other sizes in the next run`, async (t) => {
-    for (const [from, to] of [[64, 128], [128, 64]]) {
+    for (const [from, to] of [
+      [64, 128],
+      [128, 64],
+    ]) {
       const dir = directory(t);
       const first = openLog(dir, mode, { segmentBytes: from * KIB });
       fill(first.log, PER_SEGMENT + 3);
@@ -362,6 +407,7 @@ t.test('sealed, but no successor; a successor without records; half-made files',
   const { log } = openLog(dir, 'js');
   fill(log, PER_SEGMENT);
   const end = log.durableOffset;
+  const checkpoint = readFileSync(join(dir, 'checkpoint'));
   log.roll();
   log.close();
   const checked = (copy: string, what: string): void => {
@@ -375,9 +421,11 @@ t.test('sealed, but no successor; a successor without records; half-made files',
   };
   const noSuccessor = copyOf(t, dir);
   rmSync(join(noSuccessor, segmentName(end)));
+  writeFileSync(join(noSuccessor, 'checkpoint'), checkpoint); // the one of the roll comes after the successor
   checked(noSuccessor, 'index there, no successor');
   const halfMade = copyOf(t, dir);
-  for (const f of [`${indexName(end)}.tmp`, 'spare.tmp', 'checkpoint.tmp', 'probe.tmp']) writeFileSync(join(halfMade, f), 'half');
+  for (const f of [`${indexName(end)}.tmp`, 'spare.tmp', 'checkpoint.tmp', 'probe.tmp'])
+    writeFileSync(join(halfMade, f), 'half');
   checked(halfMade, 'temporary files');
   t.same(filesOf(halfMade, '.tmp'), []);
   const wrongSpare = copyOf(t, dir);
@@ -404,7 +452,11 @@ t.test('an index that is missing or damaged is said by verify, and made again at
     damage(join(copy, file));
     const found = verify(new JsIo(), copy);
     t.match(found, { records: end }, `${what}: no record is doubted`);
-    t.same(found.problems.map((p) => p.file), [file], `${what}: verify names the index`);
+    t.same(
+      found.problems.map((p) => p.file),
+      [file],
+      `${what}: verify names the index`,
+    );
     t.equal(firstWrong(readBack(new JsIo(), copy).records, 0), undefined, `${what}: it costs a reader speed only`);
     const again = openLog(copy, 'js');
     t.equal(again.log.durableOffset, end, what);

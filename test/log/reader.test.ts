@@ -45,7 +45,11 @@ for (const [who, makeIo] of Object.entries(readers())) {
         t.equal(firstWrong(records, from), undefined, `from ${from}`);
         const third = readBack(io, dir, { ...options, from, stream: 'third' }).records;
         const wanted = Array.from({ length: end - from }, (_, i) => from + i).filter((o) => o % 3 === 0);
-        t.same(third.map((r) => r.offset), wanted, `stream from ${from}`);
+        t.same(
+          third.map((r) => r.offset),
+          wanted,
+          `stream from ${from}`,
+        );
         t.ok(third.every((r) => r.stream === 'third'));
       }
       t.same(readBack(io, dir, { ...options, stream: 'unknown' }), { records: [], error: undefined });
@@ -63,7 +67,10 @@ for (const [who, makeIo] of Object.entries(readers())) {
     const io = makeIo();
     t.teardown(() => io.destroy());
     const before = io.bytesRead;
-    t.same(readBack(io, dir, { stream: 'rare' }).records.map((r) => r.offset), [...rare]);
+    t.same(
+      readBack(io, dir, { stream: 'rare' }).records.map((r) => r.offset),
+      [...rare],
+    );
     const read = io.bytesRead - before;
     t.ok(read < 0.2 * size, `rare stream: ${read} of ${size} bytes read`);
     const from = 30 * PER_SEGMENT * RECORDS - 10;
@@ -84,7 +91,11 @@ for (const [who, makeIo] of Object.entries(readers())) {
       const io = makeIo();
       t.teardown(() => io.destroy());
       const streamOf = (o: number): string => (o % 7 === 0 ? 'rare' : 'common');
-      const here = new LogReader(io, dir, { stream: undefined, from: undefined, durableOffset: () => log.durableOffset });
+      const here = new LogReader(io, dir, {
+        stream: undefined,
+        from: undefined,
+        durableOffset: () => log.durableOffset,
+      });
       const elsewhere = new LogReader(io, dir, { stream: undefined, from: undefined });
       const rare = new LogReader(io, dir, { stream: 'rare', from: 3 });
       const seen = { here: [], elsewhere: [], rare: [] } as Record<string, ReturnType<typeof drain>>;
@@ -106,7 +117,10 @@ for (const [who, makeIo] of Object.entries(readers())) {
       t.equal(seen.here.length, end);
       t.equal(firstWrong(seen.elsewhere, 0), undefined);
       t.equal(seen.elsewhere.length, end);
-      t.same(seen.rare.map((r) => r.offset), Array.from({ length: end }, (_, i) => i).filter((o) => o % 7 === 0 && o >= 3));
+      t.same(
+        seen.rare.map((r) => r.offset),
+        Array.from({ length: end }, (_, i) => i).filter((o) => o % 7 === 0 && o >= 3),
+      );
       log.close();
     });
   }
@@ -131,7 +145,11 @@ for (const [who, makeIo] of Object.entries(readers())) {
     t.equal(reader.nextBatch()?.length, RECORDS);
     t.equal(syncs(), 2, 'one more for the new batch');
     reader.close();
-    const inside = new LogReader(io, dir, { stream: undefined, from: undefined, durableOffset: () => log.durableOffset });
+    const inside = new LogReader(io, dir, {
+      stream: undefined,
+      from: undefined,
+      durableOffset: () => log.durableOffset,
+    });
     t.equal(drain(inside).length, 4 * RECORDS);
     t.equal(syncs(), 2, 'the writer’s process knows without');
     inside.close();
@@ -194,11 +212,17 @@ for (const [who, makeIo] of Object.entries(readers())) {
     const dir = directory(t);
     const io = makeIo();
     t.teardown(() => io.destroy());
-    t.match(thrown(() => new LogReader(io, join(dir, 'none'), { stream: undefined, from: undefined })), { code: 'DIR_UNUSABLE' });
+    t.match(
+      thrown(() => new LogReader(io, join(dir, 'none'), { stream: undefined, from: undefined })),
+      { code: 'DIR_UNUSABLE' },
+    );
     const { log } = openLog(dir, 'js');
     fill(log, 1);
     log.truncateBefore(5);
-    t.match(thrown(() => new LogReader(io, dir, { stream: undefined, from: 4 })), { code: 'OFFSET_OUT_OF_RANGE', message: /starts at 5/ });
+    t.match(
+      thrown(() => new LogReader(io, dir, { stream: undefined, from: 4 })),
+      { code: 'OFFSET_OUT_OF_RANGE', message: /starts at 5/ },
+    );
     const reader = new LogReader(io, dir, { stream: undefined, from: RECORDS });
     t.equal(reader.nextBatch(), undefined, 'at the end: nothing yet');
     fill(log, 1);

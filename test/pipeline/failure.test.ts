@@ -35,7 +35,12 @@ interface Ran {
 }
 
 /** Appends `count` records of 100 bytes, runs the loop over a disk with these faults, then closes it. */
-async function ran(t: { teardown(f: () => unknown): unknown }, faults: (loop: LoopByHand) => Fault[], count = 100, payloadBytes = 100): Promise<Ran> {
+async function ran(
+  t: { teardown(f: () => unknown): unknown },
+  faults: (loop: LoopByHand) => Fault[],
+  count = 100,
+  payloadBytes = 100,
+): Promise<Ran> {
   const dir = directory(t);
   const io = new FaultyIo();
   const { log } = openLog(dir, io);
@@ -59,7 +64,11 @@ function numbered(records: readonly LogRecord[]): boolean {
 async function checkPoisoned(t: Test, r: Ran, acknowledged: number | undefined): Promise<void> {
   const acked = r.results.filter((x) => typeof x === 'number');
   if (acknowledged !== undefined) t.equal(acked.length, acknowledged, 'acknowledged before the failure');
-  t.same(r.results.slice(0, acked.length), acked.map((_, i) => i), 'a prefix, each with its offset');
+  t.same(
+    r.results.slice(0, acked.length),
+    acked.map((_, i) => i),
+    'a prefix, each with its offset',
+  );
   t.same([...new Set(r.results.slice(acked.length))], ['POISONED'], 'all that waited are told');
   t.equal(r.loop.shared.state, 'poisoned');
   t.equal(r.loop.replies[0].error?.code, 'POISONED', 'flush');
@@ -122,12 +131,20 @@ t.test('after a failure the log itself takes nothing, and closing syncs nothing'
   const { log } = openLog(dir, io);
   fill(log, 1);
   io.faults = [{ call: 'sync', path: /\.seg$/, errno: 'EIO', times: 1 }];
-  t.match(thrown(() => fill(log, 1)), { code: 'POISONED', retryable: false, message: /EIO/ });
+  t.match(
+    thrown(() => fill(log, 1)),
+    { code: 'POISONED', retryable: false, message: /EIO/ },
+  );
   t.equal(log.durableOffset, 20);
   const { length } = io.syncs;
   const writes = io.counters[counterSlots.pwrite64];
   const plan = planOf([{ payload: 'x' }]);
-  for (const action of [() => log.append(plan, false), () => log.append(plan, true), () => log.roll(), () => log.hasRoomFor(plan)]) {
+  for (const action of [
+    () => log.append(plan, false),
+    () => log.append(plan, true),
+    () => log.roll(),
+    () => log.hasRoomFor(plan),
+  ]) {
     t.match(thrown(action), { code: 'POISONED' });
   }
   log.close();
@@ -144,9 +161,15 @@ t.test('an overlapped write that fails is found at its settling; what is queued 
   log.append(plan, true);
   log.append(plan, true);
   t.equal(log.durableOffset, 1);
-  t.match(thrown(() => log.append(plan, true)), { code: 'POISONED' });
+  t.match(
+    thrown(() => log.append(plan, true)),
+    { code: 'POISONED' },
+  );
   t.equal(log.durableOffset, 1);
-  t.match(thrown(() => log.settle()), { code: 'POISONED' });
+  t.match(
+    thrown(() => log.settle()),
+    { code: 'POISONED' },
+  );
   log.close();
   t.equal(io.syncsAfterFailure, 0);
 });
@@ -178,7 +201,11 @@ for (const [what, call, path] of [
       150,
       1000,
     );
-    t.same(r.results, Array.from({ length: 150 }, (_, i) => i), 'every append resolved in the end');
+    t.same(
+      r.results,
+      Array.from({ length: 150 }, (_, i) => i),
+      'every append resolved in the end',
+    );
     t.ok(states.includes('full'), `states ${[...new Set(states)].join(', ')}`);
     t.equal(r.loop.shared.state, 'closed');
     t.equal(r.loop.replies[0].error, undefined);
@@ -221,12 +248,18 @@ t.test('a roll out of an empty segment survives a full disk too', async (t) => {
   openLog(dir, new JsIo()).log.close();
   const io = new FaultyIo();
   const KIB = 1024;
-  const { log } = openLog(dir, io, { segmentBytes: 512 * KIB, window: { maxRecords: 1000, maxBytes: 200 * KIB, lingerMs: 0 } });
+  const { log } = openLog(dir, io, {
+    segmentBytes: 512 * KIB,
+    window: { maxRecords: 1000, maxBytes: 200 * KIB, lingerMs: 0 },
+  });
   const plan = planOf(Array.from({ length: 100 }, () => ({ payload: Buffer.alloc(1500) })));
   t.notOk(log.hasRoomFor(plan));
   io.faults = [{ call: 'write', path: /spare\.tmp$/, errno: 'ENOSPC', times: 3 }];
   for (let i = 0; i < 3; i++) {
-    t.match(thrown(() => log.roll()), { details: { errno: 'ENOSPC' } });
+    t.match(
+      thrown(() => log.roll()),
+      { details: { errno: 'ENOSPC' } },
+    );
     t.equal(log.hasRoomFor(plan), false, 'still usable: it says that it needs a roll');
   }
   log.roll();
@@ -288,7 +321,11 @@ t.test('what was acknowledged before the log closed or failed is never answered 
     process.off('uncaughtException', stray);
     process.off('unhandledRejection', stray);
     t.same(first.slice(0, 3), ['resolved', 'resolved', 'resolved'], `${state}: durable is durable`);
-    t.same(first.slice(3), Array.from({ length: 2 }, () => (state === 'closed' ? 'CLOSED' : 'POISONED')), state);
+    t.same(
+      first.slice(3),
+      Array.from({ length: 2 }, () => (state === 'closed' ? 'CLOSED' : 'POISONED')),
+      state,
+    );
     t.same(strays.map(String), [], `${state}: no stray exception`);
   }
 });
@@ -309,7 +346,11 @@ t.test('closing a log gives its lane back: no timer keeps its memory', async (t)
 for (const io of workingModes) {
   t.test(`${io}: the death of the commit worker reaches every caller`, async (t) => {
     const dir = directory(t);
-    const { log, commitWorker } = await openSmall({ dir, io, window: { maxRecords: 1000, maxBytes: '16KiB', lingerMs: 20_000 } });
+    const { log, commitWorker } = await openSmall({
+      dir,
+      io,
+      window: { maxRecords: 1000, maxBytes: '16KiB', lingerMs: 20_000 },
+    });
     t.same(await Promise.all([log.append('s', '0:'), log.flush()]), [{ offset: 0 }, undefined]);
     const waiting = Array.from({ length: 5 }, (_, i) => codeOf(log.append('s', `${i + 1}:`)));
     const following = (async () => {
@@ -319,7 +360,11 @@ for (const io of workingModes) {
     })();
     following.catch(() => undefined);
     await commitWorker.terminate();
-    t.same(await Promise.all(waiting), Array.from({ length: 5 }, () => 'WORKER_DIED'), 'appends that waited');
+    t.same(
+      await Promise.all(waiting),
+      Array.from({ length: 5 }, () => 'WORKER_DIED'),
+      'appends that waited',
+    );
     t.equal(log.stats().state, 'poisoned');
     t.equal(await codeOf(log.append('s', 'later')), 'WORKER_DIED', 'a later append');
     t.equal(await codeOf(log.flush(), 2000), 'WORKER_DIED', 'a later flush');
@@ -393,7 +438,10 @@ for (const io of workingModes.filter((m) => m !== 'direct')) {
     await within(Promise.all(appends), 'it goes on when space returns', 15_000);
     t.equal(failed, undefined);
     t.equal(log.stats().state, 'open');
-    t.same(acked, Array.from({ length: 1000 }, (_, i) => i));
+    t.same(
+      acked,
+      Array.from({ length: 1000 }, (_, i) => i),
+    );
     const stats = log.stats();
     t.equal(modeNotReached(io, stats.systemCalls, stats.batches), undefined);
     await log.close();
@@ -415,7 +463,14 @@ t.test('opening on a full disk says so, holds nothing, and works once there is s
   const dir = join(disk, 'log');
   mkdirSync(dir);
   writeFileSync(join(disk, 'ballast'), Buffer.alloc(400 * 1024));
-  const options = { dir, io: 'js', segmentBytes: '256KiB', laneBytes: '64KiB', maxRecordBytes: '8KiB', window: { maxBytes: '16KiB' } } as const;
+  const options = {
+    dir,
+    io: 'js',
+    segmentBytes: '256KiB',
+    laneBytes: '64KiB',
+    maxRecordBytes: '8KiB',
+    window: { maxBytes: '16KiB' },
+  } as const;
   t.equal(await codeOf(open(options)), 'DISK_FULL');
   rmSync(join(disk, 'ballast'));
   const log = await open(options);

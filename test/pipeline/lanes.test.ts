@@ -30,11 +30,17 @@ for (const io of workingModes) {
     for (const answer of await Promise.all(answers)) offsets[answer.done as string] = answer.offsets as number[];
     const records = await recordsOf(log);
     t.equal(records.length, 4 * count);
-    t.ok(records.every((r, i) => r.offset === i), 'dense');
+    t.ok(
+      records.every((r, i) => r.offset === i),
+      'dense',
+    );
     for (const who of ['main', ...names]) {
       const own = records.filter((r) => r.stream === who);
       t.ok(own.length === count && own.every((r, i) => text(r) === `${who}:${i}`), `${who}: all there, in order`);
-      t.ok(own.every((r, i) => r.offset === offsets[who][i]), `${who}: each stands where its append said`);
+      t.ok(
+        own.every((r, i) => r.offset === offsets[who][i]),
+        `${who}: each stands where its append said`,
+      );
     }
     const stats = log.stats();
     t.equal(modeNotReached(io, stats.systemCalls, stats.batches), undefined);
@@ -52,15 +58,24 @@ for (const io of workingModes) {
     const other = answerOf(start({ handle: log.lane(), who: 'other', task: 'count', count: 600 }));
     await until(() => told.length > 300, '300 acknowledgements');
     await victim.terminate();
-    const after = await within(Promise.all(Array.from({ length: 300 }, (_, i) => log.append('main', `main:${i}`))), 'appends of others');
+    const after = await within(
+      Promise.all(Array.from({ length: 300 }, (_, i) => log.append('main', `main:${i}`))),
+      'appends of others',
+    );
     t.equal(after.length, 300);
     t.equal((await other).done, 'other');
     await within(log.close(), 'close');
     const { log: again } = await openSmall({ dir, io });
     const records = await recordsOf(again);
-    t.ok(told.every(({ i, offset }) => records[offset]?.stream === 'victim' && text(records[offset]) === `victim:${i}`), `${told.length} acknowledged`);
+    t.ok(
+      told.every(({ i, offset }) => records[offset]?.stream === 'victim' && text(records[offset]) === `victim:${i}`),
+      `${told.length} acknowledged`,
+    );
     const own = records.filter((r) => r.stream === 'victim');
-    t.ok(own.every((r, i) => text(r) === `victim:${i}`), 'a prefix of what was appended, in order');
+    t.ok(
+      own.every((r, i) => text(r) === `victim:${i}`),
+      'a prefix of what was appended, in order',
+    );
     t.equal(records.filter((r) => r.stream === 'other').length, 600);
     await again.close();
   });
@@ -97,17 +112,20 @@ t.test('closing drains what other threads appended, and comes to an end while th
   await endWorkers();
 });
 
-t.test('a thread that dies with more acknowledgements unread than a lane holds does not keep the log from closing', async (t) => {
-  // A thousand batches of one record: on a memory disk, where there is one, for the sake of time.
-  const dir = existsSync('/dev/shm') ? mkdtempSync('/dev/shm/spillway-') : directory(t);
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  const window = { maxRecords: 1, maxBytes: '16KiB', lingerMs: 0 };
-  const { log } = await openSmall({ dir, io: 'js', window, laneBytes: '256KiB' });
-  const worker = start({ handle: log.lane(), who: 'stuck', task: 'stuck', count: 1500 });
-  t.match(await answerOf(worker), { put: 1500 });
-  await until(() => log.stats().durableOffset >= 1020, 'as many batches as a lane holds acknowledgements of', 20_000);
-  await worker.terminate();
-  t.equal(await codeOf(log.append('main', 'still works')), 'resolved', 'others are acknowledged');
-  t.equal(await codeOf(log.close(), 8000), 'resolved', 'close');
-  await endWorkers();
-});
+t.test(
+  'a thread that dies with more acknowledgements unread than a lane holds does not keep the log from closing',
+  async (t) => {
+    // A thousand batches of one record: on a memory disk, where there is one, for the sake of time.
+    const dir = existsSync('/dev/shm') ? mkdtempSync('/dev/shm/spillway-') : directory(t);
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+    const window = { maxRecords: 1, maxBytes: '16KiB', lingerMs: 0 };
+    const { log } = await openSmall({ dir, io: 'js', window, laneBytes: '256KiB' });
+    const worker = start({ handle: log.lane(), who: 'stuck', task: 'stuck', count: 1500 });
+    t.match(await answerOf(worker), { put: 1500 });
+    await until(() => log.stats().durableOffset >= 1020, 'as many batches as a lane holds acknowledgements of', 20_000);
+    await worker.terminate();
+    t.equal(await codeOf(log.append('main', 'still works')), 'resolved', 'others are acknowledged');
+    t.equal(await codeOf(log.close(), 8000), 'resolved', 'close');
+    await endWorkers();
+  },
+);

@@ -18,7 +18,11 @@ t.teardown(endWorkers);
 
 const quiet = { maxRecords: 100_000, maxBytes: '16KiB', lingerMs: 20_000 } as const;
 
-async function childWith(t: { teardown(f: () => void): unknown }, dir: string, uid?: number): Promise<{ child: ChildProcess; word: string }> {
+async function childWith(
+  t: { teardown(f: () => void): unknown },
+  dir: string,
+  uid?: number,
+): Promise<{ child: ChildProcess; word: string }> {
   const child = fork(new URL('../support/pipeline-open-child.js', import.meta.url), [dir, 'js'], {
     execArgv: [],
     ...(uid === undefined ? {} : { uid, gid: uid, cwd: '/' }),
@@ -44,7 +48,13 @@ for (const io of workingModes) {
     t.same(await log.append('other', 'four', { key: 'k' }), { offset: 3 });
     const seen: LogRecord[] = [];
     for await (const record of log.read({ stream: 'orders', from: 1, follow: false })) seen.push(record);
-    t.same(seen.map((r) => [r.offset, r.stream, text(r), r.key]), [[1, 'orders', 'two', null], [2, 'orders', 'three', null]]);
+    t.same(
+      seen.map((r) => [r.offset, r.stream, text(r), r.key]),
+      [
+        [1, 'orders', 'two', null],
+        [2, 'orders', 'three', null],
+      ],
+    );
     t.ok(Math.abs(seen[0].timestampMs - Date.now()) < 60_000);
     const lane = openLane(log.lane());
     t.same(await lane.append('orders', 'five'), { offset: 4 });
@@ -53,14 +63,26 @@ for (const io of workingModes) {
     await log.truncateBefore(1);
     t.equal(log.stats().startOffset, 1);
     const stats = log.stats();
-    t.match(stats, { state: 'open', appendedOffset: 5, durableOffset: 5, records: 5, tornBytes: 0, rolls: 0, segments: 1 });
+    t.match(stats, {
+      state: 'open',
+      appendedOffset: 5,
+      durableOffset: 5,
+      records: 5,
+      tornBytes: 0,
+      rolls: 0,
+      segments: 1,
+    });
     t.equal(modeNotReached(io, stats.systemCalls, stats.batches), undefined);
     t.equal(stats.systemCalls.commitWrites, stats.batches, 'one write per batch');
     t.equal(stats.latency.count, 5);
     t.equal(stats.durableWrite.count, stats.batches);
     await log.close();
     t.equal(log.stats().state, 'closed', 'figures work in every state');
-    t.same((await recordsOf({ read: (o) => read({ dir, ...o }) })).map(text), ['two', 'three', 'four', 'five'], 'read without a writer');
+    t.same(
+      (await recordsOf({ read: (o) => read({ dir, ...o }) })).map(text),
+      ['two', 'three', 'four', 'five'],
+      'read without a writer',
+    );
     const again = await open({ dir, io });
     t.same(await again.append('orders', 'six'), { offset: 5 });
     await again.close();
@@ -71,7 +93,10 @@ for (const io of workingModes) {
     const big = Buffer.alloc(4000, 1);
     const payloads = Array.from({ length: 3000 }, (_, i) => (i % 100 === 7 ? big : Buffer.from(`record ${i}`)));
     const offsets = await Promise.all(payloads.map((p) => log.append('s', p).then((a) => a.offset)));
-    t.ok(offsets.every((o, i) => o === i), 'offsets in the order of the calls');
+    t.ok(
+      offsets.every((o, i) => o === i),
+      'offsets in the order of the calls',
+    );
     const records = await recordsOf(log);
     t.ok(records.every((r, i) => payloads[i].equals(r.payload)));
     t.equal(records.length, 3000);
@@ -91,7 +116,10 @@ for (const io of workingModes) {
     t.equal(log.close(), closed, 'closing twice is one closing');
     await within(closed, 'close');
     const offsets = (await Promise.all(appends)).map((a) => a.offset);
-    t.same(offsets, Array.from({ length: 2000 }, (_, i) => i));
+    t.same(
+      offsets,
+      Array.from({ length: 2000 }, (_, i) => i),
+    );
     await log.close();
     t.equal(await codeOf(log.append('s', 'late')), 'CLOSED');
     const { log: again } = await openSmall({ dir, io });
@@ -143,8 +171,18 @@ t.test('a refused call appends nothing, and the rest goes on', async (t) => {
     log.append('s', Buffer.alloc(999), { key: 'kk' }),
     log.appendMany('s', ['d', 'e']),
   ].map((p) => codeOf(p));
-  t.same(await Promise.all(calls), ['resolved', 'RECORD_TOO_LARGE', 'RECORD_TOO_LARGE', 'resolved', 'RECORD_TOO_LARGE', 'resolved']);
-  t.same((await recordsOf(log)).map((r) => r.payload.length), [1, 1000, 1, 1]);
+  t.same(await Promise.all(calls), [
+    'resolved',
+    'RECORD_TOO_LARGE',
+    'RECORD_TOO_LARGE',
+    'resolved',
+    'RECORD_TOO_LARGE',
+    'resolved',
+  ]);
+  t.same(
+    (await recordsOf(log)).map((r) => r.payload.length),
+    [1, 1000, 1, 1],
+  );
   for (const name of ['', '.', '..', 'a/b', 'a\0', 'a\r\n', '-x', '.x', 'ä', 'x'.repeat(201), '*', '>', 5, undefined]) {
     t.equal(await codeOf(log.append(name as string, 'x')), 'INVALID_STREAM', JSON.stringify(name));
   }
@@ -159,18 +197,36 @@ t.test('a refused call appends nothing, and the rest goes on', async (t) => {
 });
 
 t.test('each close reason is reached, and counted', async (t) => {
-  const reasonsOf = async (window: object, act: (log: Awaited<ReturnType<typeof openSmall>>['log']) => Promise<unknown>) => {
+  const reasonsOf = async (
+    window: object,
+    act: (log: Awaited<ReturnType<typeof openSmall>>['log']) => Promise<unknown>,
+  ) => {
     const { log } = await openSmall({ dir: directory(t), io: 'js', window });
     await within(act(log), JSON.stringify(window));
     const { closeReasons, batches } = log.stats();
-    t.equal(Object.values(closeReasons).reduce((a, b) => a + b), batches, 'every batch has one reason');
+    t.equal(
+      Object.values(closeReasons).reduce((a, b) => a + b),
+      batches,
+      'every batch has one reason',
+    );
     await log.close();
     return closeReasons;
   };
   const many = (n: number, bytes: number) => (log: { appendMany(s: string, p: Buffer[]): Promise<unknown> }) =>
-    log.appendMany('s', Array.from({ length: n }, () => Buffer.alloc(bytes)));
-  t.match(await reasonsOf({ ...quiet, maxRecords: 10 }, many(30, 10)), { records: 3, linger: 0, idle: 0, flush: 0, bytes: 0 });
-  const byBytes = await reasonsOf({ ...quiet, maxBytes: '1KiB' }, (log) => Promise.all([many(20, 1008)(log), log.flush()]));
+    log.appendMany(
+      's',
+      Array.from({ length: n }, () => Buffer.alloc(bytes)),
+    );
+  t.match(await reasonsOf({ ...quiet, maxRecords: 10 }, many(30, 10)), {
+    records: 3,
+    linger: 0,
+    idle: 0,
+    flush: 0,
+    bytes: 0,
+  });
+  const byBytes = await reasonsOf({ ...quiet, maxBytes: '1KiB' }, (log) =>
+    Promise.all([many(20, 1008)(log), log.flush()]),
+  );
   t.equal(byBytes.bytes, 20);
   const byLinger = await reasonsOf({ ...quiet, lingerMs: 20 }, (log) => log.append('s', 'x'));
   t.match(byLinger, { linger: 1, records: 0, bytes: 0, flush: 0, idle: 0 });
@@ -203,7 +259,11 @@ t.test('linger: a batch waits for company, not longer', async (t) => {
 t.test('flush and close with nothing to do, alone and together', async (t) => {
   const { log } = await openSmall({ dir: directory(t), io: 'js' });
   t.equal(await codeOf(log.flush()), 'resolved');
-  t.same(await Promise.all([codeOf(log.flush()), codeOf(log.flush()), codeOf(log.truncateBefore(0))]), ['resolved', 'resolved', 'resolved']);
+  t.same(await Promise.all([codeOf(log.flush()), codeOf(log.flush()), codeOf(log.truncateBefore(0))]), [
+    'resolved',
+    'resolved',
+    'resolved',
+  ]);
   const started = performance.now();
   for (let i = 0; i < 5; i++) await log.flush();
   t.ok(performance.now() - started < 900, 'a flush of an idle log does not wait for its next chore');
@@ -225,13 +285,22 @@ t.test('a full lane: appends wait their turn, all of them', async (t) => {
   });
   const sizes = Array.from({ length: 400 }, (_, i) => (i * 131) % 1000);
   const single = sizes.map((n) => log.append('s', Buffer.alloc(n, 1)));
-  const group = log.appendMany('g', Array.from({ length: 200 }, () => Buffer.alloc(100)));
+  const group = log.appendMany(
+    'g',
+    Array.from({ length: 200 }, () => Buffer.alloc(100)),
+  );
   const last = log.append('s', 'last');
   const offsets = (await within(Promise.all(single), 'all resolved', 30_000)).map((a) => a.offset);
-  t.same(offsets, sizes.map((_, i) => i));
+  t.same(
+    offsets,
+    sizes.map((_, i) => i),
+  );
   t.same(await group, { firstOffset: 400, lastOffset: 599 });
   t.same(await last, { offset: 600 });
-  t.same((await recordsOf(log)).slice(0, 400).map((r) => r.payload.length), sizes);
+  t.same(
+    (await recordsOf(log)).slice(0, 400).map((r) => r.payload.length),
+    sizes,
+  );
   await log.close();
 });
 
@@ -244,19 +313,28 @@ t.test('maxWaitingBytes: more is refused, nothing accepted is lost', async (t) =
     maxWaitingBytes: 5000,
     window: { maxRecords: 1000, maxBytes: '2KiB', lingerMs: 1 },
   });
-  const settled = await Promise.allSettled(Array.from({ length: 100 }, (_, i) => log.append('s', `${i}:`.padEnd(500, 'x'))));
+  const settled = await Promise.allSettled(
+    Array.from({ length: 100 }, (_, i) => log.append('s', `${i}:`.padEnd(500, 'x'))),
+  );
   const refused = settled.filter((r) => r.status === 'rejected');
   t.ok(refused.length > 50 && refused.every((r) => (r.reason as SpillwayError).code === 'BACKLOG_FULL'));
   t.ok(refused.every((r) => (r.reason as SpillwayError).retryable));
   const accepted = settled.flatMap((r, i) => (r.status === 'fulfilled' ? [i] : []));
   t.ok(accepted.length >= 10, `${accepted.length} accepted`);
-  t.same((await recordsOf(log)).map((r) => Number.parseInt(text(r), 10)), accepted);
+  t.same(
+    (await recordsOf(log)).map((r) => Number.parseInt(text(r), 10)),
+    accepted,
+  );
   t.equal(await codeOf(log.append('s', 'again')), 'resolved', 'and it goes on');
   await log.close();
 });
 
 t.test('hundreds of streams, long names', async (t) => {
-  const { log } = await openSmall({ dir: directory(t), io: 'js', window: { maxRecords: 10_000, maxBytes: '16KiB', lingerMs: 1 } });
+  const { log } = await openSmall({
+    dir: directory(t),
+    io: 'js',
+    window: { maxRecords: 10_000, maxBytes: '16KiB', lingerMs: 1 },
+  });
   const name = (i: number): string => `stream-${i}-`.padEnd(20 + (i % 180), 'n');
   await Promise.all(Array.from({ length: 1050 }, (_, i) => log.append(name(i % 350), `${i}`)));
   const all = await recordsOf(log);
@@ -287,7 +365,11 @@ t.test('a following reader sees what comes, and ends when the log closes', async
   await log.close();
   await last;
   await within(both, 'both readers end');
-  t.same(seen, [...Array.from({ length: 300 }, (_, i) => `${i}`), 'last'], 'what became durable before the end is read');
+  t.same(
+    seen,
+    [...Array.from({ length: 300 }, (_, i) => `${i}`), 'last'],
+    'what became durable before the end is read',
+  );
   t.same(rare, ['0', '50', '100', '150', '200', '250']);
   t.equal(await codeOf(recordsOf(log)), 'resolved', 'reading after close works');
 });
@@ -318,7 +400,10 @@ t.test('reading from without, while this process writes: abort ends it', async (
 t.test('one writer: a second open here or elsewhere is refused and told by whom; then it may', async (t) => {
   const dir = directory(t);
   const { log } = await openSmall({ dir, io: 'js' });
-  await t.rejects(open({ dir, io: 'js' }), { code: 'LOCKED', message: new RegExp(`this process \\(pid ${process.pid}\\)`) });
+  await t.rejects(open({ dir, io: 'js' }), {
+    code: 'LOCKED',
+    message: new RegExp(`this process \\(pid ${process.pid}\\)`),
+  });
   t.equal((await childWith(t, dir)).word.split(' ')[0], 'LOCKED');
   t.equal(await codeOf(log.append('s', 'x')), 'resolved', 'the holder is not disturbed');
   await log.close();
@@ -347,7 +432,10 @@ t.test('directories that cannot be a log', async (t) => {
   t.equal(await codeOf(recordsOf({ read: (o) => read({ dir: foreign, ...o }) })), 'NOT_A_LOG');
   t.equal(await codeOf(recordsOf({ read: (o) => read({ dir: join(base, 'nowhere'), ...o }) })), 'DIR_UNUSABLE');
   t.notOk(existsSync(join(base, 'nowhere')), 'reading makes no directory');
-  await t.rejects(open({ dir: base, segmntBytes: 5 } as unknown as { dir: string }), { code: 'INVALID_OPTION', message: /segmentBytes/ });
+  await t.rejects(open({ dir: base, segmntBytes: 5 } as unknown as { dir: string }), {
+    code: 'INVALID_OPTION',
+    message: /segmentBytes/,
+  });
   await t.rejects(open({} as unknown as { dir: string }), { code: 'INVALID_OPTION', message: /dir/ });
 });
 
@@ -356,7 +444,9 @@ t.test('a directory that may not be written', async (t) => {
   chmodSync(dir, 0o755);
   const root = process.getuid?.() === 0;
   if (!root) chmodSync(dir, 0o555);
-  const { word } = root ? await childWith(t, dir, 65534) : { word: (await open({ dir, io: 'js' }).catch((e: SpillwayError) => e.code)) as string };
+  const { word } = root
+    ? await childWith(t, dir, 65534)
+    : { word: (await open({ dir, io: 'js' }).catch((e: SpillwayError) => e.code)) as string };
   if (root && /did not start|ended with/.test(word)) {
     t.pass(`SKIPPED: as root, and the program cannot be read by another user (${word})`);
     return;
@@ -371,7 +461,10 @@ t.test('foreign files beside a log are left alone', async (t) => {
   const names = ['letter.txt', '123.seg', '00000000000000000000.seg.bak', 'other.tmp', 'spare.tmp.txt'];
   for (const f of names) writeFileSync(join(dir, f), 'mine');
   const { log } = await openSmall({ dir, io: 'js' });
-  await log.appendMany('s', Array.from({ length: 500 }, () => Buffer.alloc(1000)));
+  await log.appendMany(
+    's',
+    Array.from({ length: 500 }, () => Buffer.alloc(1000)),
+  );
   await log.truncateBefore(400);
   await log.close();
   for (const f of names) t.equal(readFileSync(join(dir, f), 'utf8'), 'mine', f);
@@ -410,13 +503,22 @@ t.test('await using closes', async (t) => {
 t.test('frames that end exactly at the end of the lane: batches over the lap are whole', async (t) => {
   for (const payloadBytes of [240, 1008, 496, 0, 8]) {
     const dir = directory(t);
-    const { log } = await openSmall({ dir, io: 'js', laneBytes: '32KiB', maxRecordBytes: '4KiB', window: { maxRecords: 1000, maxBytes: '7000', lingerMs: 1 } });
+    const { log } = await openSmall({
+      dir,
+      io: 'js',
+      laneBytes: '32KiB',
+      maxRecordBytes: '4KiB',
+      window: { maxRecords: 1000, maxBytes: '7000', lingerMs: 1 },
+    });
     const count = payloadBytes < 100 ? 4000 : 300;
     const payload = (i: number): Buffer => Buffer.alloc(payloadBytes, i & 0xff);
     await Promise.all(Array.from({ length: count }, (_, i) => log.append('stream8', payload(i))));
     const records = await recordsOf(log);
     t.equal(records.length, count, `${payloadBytes} bytes`);
-    t.ok(records.every((r, i) => payload(i).equals(r.payload)), `${payloadBytes} bytes`);
+    t.ok(
+      records.every((r, i) => payload(i).equals(r.payload)),
+      `${payloadBytes} bytes`,
+    );
     await log.close();
     t.equal(verify(new JsIo(), dir).ok, true, `${payloadBytes} bytes`);
   }
