@@ -4,8 +4,9 @@
 //      writer thread             A ──────────▶ B ──────────▶ C ──────────▶
 //
 // Limits and promises:
-//  - two jobs at most are outstanding (submitted and not settled): one under way, one ready, so that the disk never
-//    waits for JavaScript. A third would only add memory and delay;
+//  - three jobs at most are outstanding (submitted and not settled): one under way and two ready, so that the disk does
+//    not wait for JavaScript even when the owner is kept off its core for as long as a write takes. With one ready, two
+//    producers on two cores got 0.75 to 0.86 of the disk's speed, with two 0.89 to 0.91 (1 KiB records, 1 MiB batches);
 //  - jobs run strictly in the order of submission, results are settled in that order;
 //  - after a job fails, every later one fails with ECANCELED without touching the file, for the life of the writer: a
 //    poisoned log is recovered by reopening only;
@@ -65,7 +66,7 @@ struct Performer {
 
 class Writer {
  public:
-  static constexpr int kDepth = 2;
+  static constexpr int kDepth = 3;
 
   /** @param performer outlives the writer */
   explicit Writer(Performer& performer) : performer_(performer) {}

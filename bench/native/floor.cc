@@ -7,6 +7,10 @@
 // portable  pwritev, then fdatasync
 // record    the classic: append with write, then fdatasync; the file starts empty and grows
 //
+// Every batch is other bytes: the loop goes round in 64 MiB of random data (sourceBytes=N to change), as any program
+// that has something to say writes memory it has not just written. A loop that writes one and the same buffer for ever
+// keeps it in the cache of the core that serves the disk, and measures a third more than any real data can reach.
+//
 // The first three go round in a file that is preallocated and filled with zeros once, before the clock starts, so that
 // no durable write changes file metadata. One JSON line on stdout; what fails is named on stderr, exit 1.
 
@@ -30,6 +34,7 @@ namespace {
 
 constexpr size_t kBlockBytes = 4096;
 constexpr size_t kFillBytes = 1 << 20;
+constexpr size_t kSourceBytes = 64 << 20;
 
 [[noreturn]] void fail(const std::string& what) {
   std::fprintf(stderr, "%s: %s\n", what.c_str(), std::strerror(errno));
@@ -126,8 +131,10 @@ int main(int argc, char** argv) {
   }
   const int fd = open(path.c_str(), flags, 0640);
   if (fd < 0) fail("open " + path);
-  char* data = aligned(batchBytes);
-  fillRandom(data, batchBytes);
+  const size_t wanted = args.count("sourceBytes") != 0 ? std::stoull(args["sourceBytes"]) : kSourceBytes;
+  const size_t sources = std::max<size_t>(1, wanted / roundUp(batchBytes));
+  char* source = aligned(sources * roundUp(batchBytes));
+  fillRandom(source, sources * roundUp(batchBytes));
 
   using Clock = std::chrono::steady_clock;
   std::vector<double> us;
@@ -136,6 +143,7 @@ int main(int argc, char** argv) {
   const auto started = Clock::now();
   auto before = started;
   for (size_t i = 0; i < batches; i++) {
+    char* data = source + i % sources * roundUp(batchBytes);
     iovec part{data, batchBytes};
     if (position + batchBytes > fileBytes) position = 0;
     const auto at = static_cast<off_t>(position);

@@ -1,8 +1,8 @@
 // The log: ordered, durable, in segment files. Promises:
 //  - a batch is written by ONE durable write, aligned to 4,096 bytes, and never touched again;
-//  - at most two writes are under way, the second queued behind the first, and none after one that failed;
+//  - at most three writes are under way, one at the disk and the others queued behind it, and none after one that failed;
 //  - offsets are dense from 0; `durableOffset` moves only when a durable write has returned success;
-//  - memory: two staging buffers of the largest batch, and the index of the active segment.
+//  - memory: three staging buffers of the largest batch, and the index of the active segment.
 // One thread. Blocking. Knows nothing of lanes, windows or promises.
 //
 // Roll, step by step:
@@ -64,7 +64,7 @@ export class Log {
   readonly #options: StorageOptions;
   readonly #checkpoint: CheckpointFile;
   readonly #spare: Spare;
-  readonly #staging: readonly [Uint8Array, Uint8Array];
+  readonly #staging: readonly Uint8Array[];
   readonly #sealed: Sealed[] = [];
   readonly #underWay: UnderWay[] = [];
   #active: Active | undefined;
@@ -110,7 +110,7 @@ export class Log {
     this.#random32 = deps.random32;
     this.#options = options;
     const bytes = maxBatchBytes(options);
-    this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];
+    this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];
     this.#startOffset = recovered.startOffset;
     this.#appendedOffset = recovered.endOffset;
     this.#durableOffset = recovered.endOffset;
@@ -178,7 +178,7 @@ export class Log {
    */
   append(plan: BatchPlan, overlap: boolean): void {
     const { fd, header, index } = this.#usable();
-    const staging = this.#staging[this.#batches & 1];
+    const staging = this.#staging[this.#batches % this.#staging.length];
     const committedAtMs = this.#clock.wallMs();
     const baseOffset = this.#appendedOffset;
     const prefixBytes = encodeBatchPrefix(staging, plan, {
@@ -197,8 +197,8 @@ export class Log {
     if (overlap || this.#underWay.length > 0) {
       this.#orPoison(() => this.#io.submit(fd, staging.subarray(0, batchBytes), position));
       this.#underWay.push(underWay);
-      // One stays under way: the next batch is encoded while the disk works on it.
-      while (this.#underWay.length > (overlap ? 1 : 0)) this.settle();
+      // Two stay under way, one at the disk and one behind it: the next batch is encoded meanwhile.
+      while (this.#underWay.length > (overlap ? 2 : 0)) this.settle();
     } else {
       this.#orPoison(() => this.#io.durableWrite(fd, staging.subarray(0, batchBytes), position));
       this.#wrote(underWay);

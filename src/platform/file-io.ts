@@ -5,7 +5,7 @@
 //  - a failure throws SpillwayError IO_ERROR with `details.errno`, naming call and file; nothing is retried but EINTR
 //    of a plain write or read, and a failed sync never;
 //  - `durableWrite` and `settle` return only when the bytes are on stable storage;
-//  - writes queued by `submit` reach the file in order, at most two at a time, and after one fails the rest never do.
+//  - writes queued by `submit` reach the file in order, at most three outstanding, and after one fails the rest never do.
 
 import { SpillwayError, errnoOf, reasonOf } from '../base/errors.ts';
 import type { IoMode } from '../base/types.ts';

@@ -2,6 +2,7 @@
 
 import { ACK_SLOTS, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES } from '../base/limits.ts';
 import { frameBytes, KIND_DECLARE, KIND_PAD, LaneMemory, laneWord } from './lane-memory.ts';
+import { plainView } from './native.ts';
 import type { SharedState } from './shared-state.ts';
 import { signal } from './waiter.ts';
 
@@ -9,6 +10,8 @@ import { signal } from './waiter.ts';
 export class LaneProducer {
   readonly #lane: LaneMemory;
   readonly #shared: SharedState;
+  /** The lane's data, for payload bytes. */
+  readonly #bytes: Uint8Array;
   /** Own cursor, ahead of TAIL between put and publish. */
   #tail: number;
   #seq: number;
@@ -21,6 +24,7 @@ export class LaneProducer {
   private constructor(lane: LaneMemory, shared: SharedState) {
     this.#lane = lane;
     this.#shared = shared;
+    this.#bytes = plainView(lane.data);
     this.#tail = Atomics.load(lane.words, laneWord.tail);
     this.#seq = Atomics.load(lane.words, laneWord.seq);
     this.#head = Atomics.load(lane.words, laneWord.head);
@@ -60,8 +64,8 @@ export class LaneProducer {
     lane.frames[i + 1] = stream | (flags << 16);
     lane.frames[i + 2] = this.#tsLow;
     lane.frames[i + 3] = this.#tsHigh | (keyBytes << 16);
-    if (key !== null) lane.data.set(key, at + RECORD_HEADER_BYTES);
-    lane.data.set(payload, at + RECORD_HEADER_BYTES + keyBytes);
+    if (key !== null) this.#bytes.set(key, at + RECORD_HEADER_BYTES);
+    this.#bytes.set(payload, at + RECORD_HEADER_BYTES + keyBytes);
     this.#clearPadding(at + RECORD_HEADER_BYTES + keyBytes + payload.length);
     this.#seq = (this.#seq + 1) | 0;
     return true;
@@ -118,7 +122,7 @@ export class LaneProducer {
 
   // Hot: per record. The bytes between payload and next frame must not carry what was there a lap ago to the disk.
   #clearPadding(from: number): void {
-    const { data } = this.#lane;
+    const data = this.#bytes;
     for (let p = from; (p & (RECORD_ALIGN_BYTES - 1)) !== 0; p++) data[p] = 0;
   }
 

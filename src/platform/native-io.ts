@@ -58,7 +58,7 @@ export class NativeFileIo extends JsIo {
   override submit(fd: number, bytes: Uint8Array, position: number): void {
     const path = this.pathOf(fd);
     const taken = this.attempt('durable write', path, () => this.#io.submit(this.#mode, fd, bytes, position));
-    if (!taken) throw new Error('two writes are already under way');
+    if (!taken) throw new Error('three writes are already under way');
     this.#submittedTo.push(path);
   }
 

@@ -28,6 +28,8 @@ export interface NativeAddon {
   crc32cPortable(bytes: Uint8Array, crc?: number): number;
   readonly crc32cHardware: boolean;
   alignmentGap(bytes: Uint8Array, alignment: number): number;
+  /** A view over an ordinary ArrayBuffer at the same address; keeps the shared memory alive. May throw. */
+  plainView(bytes: Uint8Array): Uint8Array;
   seal(
     staging: Uint8Array,
     prefixBytes: number,
@@ -60,3 +62,16 @@ const loaded = load();
 export const native: NativeAddon | undefined = 'addon' in loaded ? loaded.addon : undefined;
 /** Why there is no addon; undefined when there is one. */
 export const nativeMissing: string | undefined = 'reason' in loaded ? loaded.reason : undefined;
+
+/**
+ * The same bytes as an ordinary view where that is possible, else the view itself. Copying into it is several times
+ * faster where source and target are not aligned alike (native/addon.cc, PlainView). For payload bytes only: words that
+ * threads order themselves by stay with Atomics on the shared view.
+ */
+export function plainView(shared: Uint8Array): Uint8Array {
+  try {
+    return native?.plainView(shared) ?? shared;
+  } catch {
+    return shared; // a runtime that has no external buffers
+  }
+}
