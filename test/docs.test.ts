@@ -1,6 +1,7 @@
 // The documents say what the code does: tables are printed from it, the hex example is decoded by it.
 
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -47,4 +48,20 @@ t.test('docs/format.md: the example decodes to what it says', async (t) => {
       records.map((r) => Buffer.from(r.payload).toString()),
       ['hello', ''],
     );
+});
+
+t.test('README.md: the example of embedding runs as it stands', async (t) => {
+  const example = /```js\n(import \{ open \}[\s\S]*?)```/.exec(text('README.md'))![1];
+  // Beside the compiled code, so that 'spillway' is this package.
+  const file = join(root, 'dist', 'readme-example.mjs');
+  const dir = join(root, 'dist', 'readme-data');
+  rmSync(dir, { recursive: true, force: true });
+  writeFileSync(file, example.replace("'./data'", JSON.stringify(dir)));
+  t.teardown(() => {
+    rmSync(dir, { recursive: true, force: true });
+    rmSync(file);
+  });
+  const run = spawnSync(process.execPath, [file], { encoding: 'utf8' });
+  t.equal(run.status, 0, run.stderr);
+  t.match(run.stdout, /^0 orders \d+ \{"id":1\}\n1 orders \d+ a\n2 orders \d+ b\n\{/);
 });

@@ -1,0 +1,36 @@
+// Every bench runs with its smallest values: exact counts are judged, ratios are not.
+
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+
+const has = (tool: string): boolean => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0;
+const bench = (name: string): string => fileURLToPath(new URL(`../../bench/${name}.js`, import.meta.url));
+
+interface Outcome {
+  readonly name: string;
+  readonly checks: readonly { readonly name: string; readonly pass: boolean | null }[];
+}
+
+for (const [name, tool] of [
+  ['syscalls', 'strace'],
+  ['append', 'c++'],
+  ['latency', 'c++'],
+  ['before-after', 'c++'],
+] as const) {
+  const missing = has(tool) ? false : `${tool} is not installed`;
+  t.test(`bench:${name} --smoke`, { skip: missing }, async (t) => {
+    const run = spawnSync(process.execPath, [bench(name), '--smoke'], { encoding: 'utf8' });
+    t.equal(run.status, 0, `${run.stderr}\n${run.stdout.slice(-2000)}`);
+    const outcome = JSON.parse(readFileSync(join('bench', 'out', `${name}.smoke.json`), 'utf8')) as Outcome;
+    t.equal(outcome.name, name);
+    const judged = outcome.checks.filter((c) => c.pass !== null);
+    t.ok(judged.length > 0, `${judged.length} checks were judged`);
+    t.same(
+      judged.filter((c) => c.pass !== true),
+      [],
+    );
+  });
+}
