@@ -90,26 +90,28 @@ void orderIsKept() {
   CHECK_EQUAL(disk.sum(), 4999);
 }
 
-/** The second job is taken while the first is under way, a third is not; a settled one makes room. */
-void twoDeep() {
+/** Two more jobs are taken while the first is under way, a fourth is not; a settled one makes room. */
+void threeDeep() {
   GatedDisk disk;
   Writer writer(disk);
   CHECK_EQUAL(writer.outstanding(), 0);
   CHECK(writer.submit(jobAt(0)));
   disk.waitUntilBegun(1);
   CHECK(writer.submit(jobAt(1)));
-  CHECK(!writer.submit(jobAt(2)));
-  CHECK_EQUAL(writer.outstanding(), 2);
+  CHECK(writer.submit(jobAt(2)));
+  CHECK(!writer.submit(jobAt(3)));
+  CHECK_EQUAL(writer.outstanding(), 3);
   CHECK_EQUAL(disk.begun().size(), 1u);
 
   // The disk goes on to the second job although the first was not settled.
   disk.open(1);
   disk.waitUntilBegun(2);
-  CHECK(!writer.submit(jobAt(2)));
+  CHECK(!writer.submit(jobAt(3)));
   CHECK(writer.settle().ok());
-  CHECK_EQUAL(writer.outstanding(), 1);
-  CHECK(writer.submit(jobAt(2)));
+  CHECK_EQUAL(writer.outstanding(), 2);
+  CHECK(writer.submit(jobAt(3)));
   disk.open(kAll);
+  CHECK(writer.settle().ok());
   CHECK(writer.settle().ok());
   CHECK(writer.settle().ok());
   CHECK_EQUAL(writer.outstanding(), 0);
@@ -211,7 +213,7 @@ void takesNoSignals() {
 
 int main() {
   orderIsKept();
-  twoDeep();
+  threeDeep();
   failureCancelsTheRest();
   idleIsNotSettled();
   destroyedIdle();
