@@ -1,6 +1,7 @@
 // Records to append: views into one buffer of seeded random bytes, cut before any timing, so that the bench's own cost
 // per record is an array access. Producer and verifier make the same bytes from the same seed.
 
+import { seededRandom32 } from '../../src/base/clock.ts';
 import { createHash } from 'node:crypto';
 import type { LogRecord } from '../../src/index.ts';
 import { BenchError } from './bench.ts';
@@ -11,20 +12,9 @@ export const POOL_BYTES = 1024 * 1024;
 
 const GROUPS = 4;
 
-/** mulberry32 (T. Ettinger): 32 bits of state, good enough for bytes that do not repeat. */
-export function random32(seed: number): () => number {
-  let a = seed | 0;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-}
-
 export function randomBytes(bytes: number, seed: number): Buffer {
   const words = new Uint32Array(Math.ceil(bytes / 4));
-  const next = random32(seed);
+  const next = seededRandom32(seed);
   for (let i = 0; i < words.length; i++) words[i] = next();
   return Buffer.from(words.buffer, 0, bytes);
 }
@@ -40,7 +30,7 @@ export class PayloadCycle {
     this.recordBytes = recordBytes;
     this.groupRecords = groupRecords;
     const pool = randomBytes(POOL_BYTES, seed);
-    const next = random32(seed ^ 0x5eed);
+    const next = seededRandom32(seed ^ 0x5eed);
     const view = (): Buffer => {
       const at = Math.floor((next() % (POOL_BYTES - recordBytes + 1)) / alignBytes) * alignBytes;
       return pool.subarray(at, at + recordBytes);

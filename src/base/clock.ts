@@ -16,3 +16,20 @@ export const systemClock: Clock = {
 export type Random32 = () => number;
 
 export const systemRandom32: Random32 = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** The same numbers for the same seed: mulberry32 (T. Ettinger). For samples, tests and benches, never for secrets. */
+export function seededRandom32(seed: number): Random32 {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return (t ^ (t >>> 14)) >>> 0;
+  };
+}
+
+/** The same as fractions from 0 to below 1. */
+export function seededRandom(seed: number): () => number {
+  const next = seededRandom32(seed);
+  return () => next() / 2 ** 32;
+}

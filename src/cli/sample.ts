@@ -2,6 +2,7 @@
 // no data is at hand.
 
 import { once } from 'node:events';
+import { seededRandom } from '../base/clock.ts';
 
 const types = [
   'order.created',
@@ -13,17 +14,6 @@ const types = [
   'device.telemetry',
 ];
 const regions = ['eu-west', 'eu-north', 'us-east', 'us-west', 'ap-south'];
-
-/** mulberry32 (T. Ettinger): 32 random bits from a 32-bit state; enough for samples. */
-export function seededRandom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** One event as JSON, about 200 bytes. */
 export function sampleEvent(n: number, random: () => number): string {

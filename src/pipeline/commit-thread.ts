@@ -161,11 +161,6 @@ export class CommitThread {
     await new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
   }
 
-  /** Ends the thread at once, whatever it does. For tests of its death. */
-  async kill(): Promise<void> {
-    await this.#worker.terminate();
-  }
-
   #receive(message: Message): void {
     if ('opened' in message) {
       this.#opened = message.opened;

@@ -9,7 +9,7 @@ import t from 'tap';
 import { open } from '../../src/index.ts';
 import { verify } from '../../src/log/verify.ts';
 import { readerIo } from '../../src/platform/choose-io.ts';
-import { seededRandom } from '../../src/cli/sample.ts';
+import { seededRandom } from '../../src/base/clock.ts';
 import { payloadOf } from '../support/kill-payload.ts';
 import { temporaryDirectory, workingModes } from '../support/modes.ts';
 

@@ -1,13 +1,13 @@
 // Against two oracles: the sorted samples themselves, and HdrHistogram.
 
+import { seededRandom } from '../../src/base/clock.ts';
 import t from 'tap';
 import { build } from 'hdr-histogram-js';
 import { Histogram, HISTOGRAM_BYTES } from '../../src/platform/histogram.ts';
-import { seeded } from '../support/platform-lane.ts';
 
 const quantiles = [0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1];
 const SAMPLES = 20_000;
-const random = seeded(1);
+const random = seededRandom(1);
 
 const distributions: Record<string, () => number> = {
   'uniform 0 … 1,000': () => Math.floor(random() * 1001),

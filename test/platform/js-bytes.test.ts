@@ -1,12 +1,12 @@
 // CRC-32C and the sealing of a batch: known answers, laws, and the native implementation against the JS one.
 
+import { seededRandom } from '../../src/base/clock.ts';
 import t, { type Test } from 'tap';
 import * as fc from 'fast-check';
 import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES } from '../../src/base/limits.ts';
 import type { ByteOps } from '../../src/platform/file-io.ts';
 import { crc32cJs, jsBytes } from '../../src/platform/js-bytes.ts';
 import { native, nativeMissing } from '../../src/platform/native.ts';
-import { seeded } from '../support/platform-lane.ts';
 
 /** RFC 3720, B.4, and the check value of the CRC catalogue. */
 const knownAnswers: [string, Uint8Array, number][] = [
@@ -37,7 +37,7 @@ function crcBitwise(bytes: Uint8Array): number {
 }
 
 function randomBytes(length: number, seed: number): Uint8Array {
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   return Uint8Array.from({ length }, () => random() * 256);
 }
 

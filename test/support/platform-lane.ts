@@ -112,14 +112,3 @@ export function planFrames(plan: BatchPlan): (Frame & { source: number })[] {
   }
   return frames;
 }
-
-/** Small, fast, seeded: the same numbers on every run. Mulberry32. */
-export function seeded(seed: number): () => number {
-  let a = seed | 0;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let x = Math.imul(a ^ (a >>> 15), 1 | a);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
