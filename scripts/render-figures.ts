@@ -1,0 +1,146 @@
+// Writes the README's measured figures from bench/out/*.json, so that none is typed by hand:
+// run the four benches, then `node dist/scripts/render-figures.js`.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { median } from '../bench/lib/stats.ts';
+
+type Row = Record<string, number>;
+
+interface Outcome<T> {
+  readonly startedAt: string;
+  readonly environment: {
+    readonly node: string;
+    readonly cpu: string;
+    readonly cpuCount: number;
+    readonly fileSystem: string;
+  };
+  readonly results: T;
+  readonly checks: readonly { readonly name: string; readonly pass: boolean | null; readonly target: string }[];
+}
+
+interface AppendSubject {
+  readonly recordBytes: number;
+  readonly producers: number;
+  readonly io: string;
+  readonly rounds: readonly Row[];
+}
+
+interface OfferedRun {
+  readonly subject: string;
+  readonly load: string;
+  readonly offeredPerSecond: number;
+  readonly durablePerSecond: number;
+  readonly commitCallsPerRecord: number;
+  readonly carriedShare: number;
+  readonly latencyMs: { readonly p50: number; readonly p99: number; readonly p999: number };
+}
+
+interface CountedRun {
+  readonly io: string;
+  readonly recordsPerBatch: number;
+  readonly commitCallsPerRecord: number;
+  readonly allCallsPerRecord: number;
+}
+
+const outcome = <T>(name: string): Outcome<T> =>
+  JSON.parse(readFileSync(`bench/out/${name}.json`, 'utf8')) as Outcome<T>;
+const of = (rows: readonly Row[], key: string): number => median(rows.map((r) => r[key]));
+const show = (n: number): string =>
+  n >= 100 ? Math.round(n).toLocaleString('en-US') : String(Number(n.toPrecision(n < 0.1 ? 2 : 3)));
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [head, head.map(() => '---'), ...rows].map((r) => `| ${r.join(' | ')} |`).join('\n');
+
+function render(): string {
+  const append = outcome<AppendSubject[]>('append');
+  const latency = outcome<{ rounds: Row[] }>('latency');
+  const offered = outcome<{ runs: OfferedRun[] }>('before-after');
+  const counted = outcome<CountedRun[]>('syscalls');
+  const { node, cpu, cpuCount, fileSystem } = append.environment;
+  const all = [append, latency, offered, counted].flatMap(
+    (o): readonly { name: string; pass: boolean | null; target: string }[] => o.checks,
+  );
+  const missed = all.filter((c) => c.pass === false);
+  const groups = new Map<string, OfferedRun[]>();
+  for (const run of offered.results.runs) {
+    const key = `${run.subject}, ${run.load === 'base' ? 'what unbatched just carries' : '50 × that'}`;
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  const at = (runs: readonly OfferedRun[], pick: (r: OfferedRun) => number): string => show(median(runs.map(pick)));
+  return [
+    `On ${append.startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}, ${fileSystem}, Node ${node}, I/O mode ${append.results[0].io}. Written from`,
+    '`bench/out/*.json` by `scripts/render-figures.ts`; medians over the rounds. Machines differ: ratios and counts travel, times do not.',
+    '',
+    '**Against the floor** (`npm run bench:append`): a plain C++ loop that writes batches of the same size in the same mode, same',
+    'rounds. Default window, lingerMs 0.',
+    '',
+    table(
+      [
+        'record bytes',
+        'producers',
+        'durable records/s',
+        'payload MB/s',
+        'of the floor',
+        '× one write + fdatasync per record',
+      ],
+      append.results.map((s) => [
+        show(s.recordBytes),
+        String(s.producers),
+        show(of(s.rounds, 'recordsPerSecond')),
+        show(of(s.rounds, 'payloadMBps')),
+        of(s.rounds, 'ofFloor').toFixed(2),
+        show(of(s.rounds, 'overSingles')),
+      ]),
+    ),
+    '',
+    `**One record at a time** (\`npm run bench:latency\`): append to durable p50 ${show(of(latency.results.rounds, 'oursP50Us'))} µs, ` +
+      `${of(latency.results.rounds, 'ratio').toFixed(2)} × one bare durable write of a block.`,
+    '',
+    '**Before and after** (`npm run bench:before-after`): the same open-loop load, 256-byte records, latency from the intended start.',
+    'The SLO is a p99 of 20 ms.',
+    '',
+    table(
+      [
+        'path, load',
+        'offered/s',
+        'durable/s',
+        'carried',
+        'durable write calls per record',
+        'p50 ms',
+        'p99 ms',
+        'p99.9 ms',
+      ],
+      [...groups].map(([key, runs]) => [
+        key,
+        at(runs, (r) => r.offeredPerSecond),
+        at(runs, (r) => r.durablePerSecond),
+        `${(median(runs.map((r) => r.carriedShare)) * 100).toFixed(1)} %`,
+        at(runs, (r) => r.commitCallsPerRecord),
+        at(runs, (r) => r.latencyMs.p50),
+        at(runs, (r) => r.latencyMs.p99),
+        at(runs, (r) => r.latencyMs.p999),
+      ]),
+    ),
+    '',
+    '**System calls per record** (`npm run bench:syscalls`): write and sync calls that make batches durable, counted by the addon and',
+    'by `strace -f -c` in the same run, which agree exactly; in brackets with all upkeep (segments, index, checkpoint).',
+    '',
+    table(
+      ['records per batch', ...new Set(counted.results.map((r) => r.io))],
+      [...new Set(counted.results.map((r) => r.recordsPerBatch))].map((n) => [
+        show(n),
+        ...counted.results
+          .filter((r) => r.recordsPerBatch === n)
+          .map((r) => `${show(r.commitCallsPerRecord)} (${show(r.allCallsPerRecord)})`),
+      ]),
+    ),
+    '',
+    missed.length === 0
+      ? `All ${all.filter((c) => c.pass === true).length} judged checks of these runs held.`
+      : `Of the judged checks of these runs, ${missed.length} did not hold: ${missed.map((c) => `${c.name} (target ${c.target})`).join('; ')}.`,
+  ].join('\n');
+}
+
+const [before, after] = ['<!-- figures -->', '<!-- /figures -->'];
+const readme = readFileSync('README.md', 'utf8');
+const from = readme.indexOf(before) + before.length;
+writeFileSync('README.md', `${readme.slice(0, from)}\n\n${render()}\n\n${readme.slice(readme.indexOf(after))}`);
