@@ -1,6 +1,7 @@
 // The public interface of the package. Everything else may change without notice.
 
 import { systemClock } from './base/clock.ts';
+import { SpillwayError } from './base/errors.ts';
 import type { LogOptionsInput } from './base/options.ts';
 import { Lane, type LaneHandle } from './pipeline/lane.ts';
 import { SpillwayLog } from './pipeline/open.ts';
@@ -26,8 +27,10 @@ export function open(options: LogOptionsInput): Promise<SpillwayLog> {
 
 /**
  * Takes over a lane, made by `log.lane()`, in the thread that calls; `append` and `appendMany` as on the log.
- * @throws LANE_TAKEN
+ * @throws LANE_TAKEN, INVALID_OPTION
  */
 export function openLane(handle: LaneHandle): Lane {
+  const shared = handle?.shared instanceof SharedArrayBuffer && handle.lane instanceof SharedArrayBuffer;
+  if (!shared) throw new SpillwayError('INVALID_OPTION', 'openLane: expected what log.lane() gave');
   return new Lane(handle, systemClock);
 }

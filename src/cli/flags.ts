@@ -30,7 +30,7 @@ const placeholder: Record<OptionSpec['type'], string> = {
 export function addLogFlags(command: Command): Command {
   for (const spec of logOptionTable as readonly OptionSpec[]) {
     const { defaultText, bounds } = describeOption(spec);
-    const facts = [bounds, defaultText === 'required' ? '' : `default ${defaultText}`]
+    const facts = [bounds, defaultText === 'required' ? 'required' : `default ${defaultText}`]
       .filter((f) => f !== '')
       .join('; ');
     const option = new Option(
@@ -38,7 +38,6 @@ export function addLogFlags(command: Command): Command {
       facts === '' ? spec.sentence : `${spec.sentence} (${facts})`,
     );
     option.argParser((text: string) => parse(spec, text));
-    option.makeOptionMandatory(defaultText === 'required');
     command.addOption(option);
   }
   return command;

@@ -1,9 +1,9 @@
 // spillway ingest: one record per line, from a file or stdin, into a stream; says what it cost.
 
-import { createReadStream } from 'node:fs';
+import { createReadStream, fstatSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
-import { READ_CHUNK_BYTES } from '../base/limits.ts';
+import { READ_CHUNK_BYTES, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
 import type { LogOptionsInput } from '../base/options.ts';
 import { SpillwayLog, type LogStats } from '../pipeline/open.ts';
@@ -19,8 +19,10 @@ export interface IngestOptions {
   readonly json: boolean;
 }
 
-/** Input lines under way to the disk at a time, in bytes: enough to keep lane and disk busy. */
-const UNDER_WAY_BYTES = 16 * READ_CHUNK_BYTES;
+/** Cost of the lines under way to the disk at a time, in bytes as maxWaitingBytes counts: keeps lane and disk busy. */
+const UNDER_WAY_BYTES = 12 * READ_CHUNK_BYTES;
+/** Lines of one append call: what a call costs while it waits stays far below maxWaitingBytes. */
+const GROUP_LINES = 1000;
 /** Refused lines that are named one by one. */
 const NAMED_REFUSALS = 20;
 
@@ -33,10 +35,10 @@ interface Tally {
   readonly refusedLines: LongLine[];
 }
 
-/** @returns exit status: 0, or 1 when a line was refused or the input could not be read to its end */
+/** @returns exit status: 0, or 1 when a line was refused or the input was not read to its end */
 export async function ingest(options: IngestOptions): Promise<number> {
   checkStreamName(options.stream);
-  const inputBytes = options.input === '-' ? undefined : await sizeOf(options.input);
+  const inputBytes = options.input === '-' ? refuseDirectoryOnStdin() : await sizeOf(options.input);
   const log = await SpillwayLog.open(options.log);
   const interrupt = new AbortController();
   const onSignal = (): void => interrupt.abort();
@@ -58,9 +60,16 @@ export async function ingest(options: IngestOptions): Promise<number> {
   }
   process.removeListener('SIGINT', onSignal).removeListener('SIGTERM', onSignal);
   const seconds = (performance.now() - startedMs) / 1000;
-  summarise(options, log, tally, seconds);
+  summarise(options, log, tally, seconds, interrupt.signal.aborted);
   if (failure !== undefined) throw failure;
-  return tally.refused > 0 ? 1 : 0;
+  if (interrupt.signal.aborted) process.stderr.write('spillway: interrupted: the input was not read to its end\n');
+  return tally.refused > 0 || interrupt.signal.aborted ? 1 : 0;
+}
+
+/** Node reads a directory on stdin as an empty input. Its size is never known. */
+function refuseDirectoryOnStdin(): undefined {
+  if (fstatSync(0).isDirectory()) throw unreadable('-', new Error('stdin is a directory'));
+  return undefined;
 }
 
 async function sizeOf(path: string): Promise<number> {
@@ -92,39 +101,48 @@ async function pump(
     tally.refused++;
     if (tally.refusedLines.length < NAMED_REFUSALS) tally.refusedLines.push(line);
   });
-  const underWay: { readonly done: Promise<void>; readonly bytes: number }[] = [];
-  let underWayBytes = 0;
-  const send = (payloads: readonly Uint8Array[], unterminated: boolean): void => {
-    if (payloads.length === 0) return;
+  // One at a time where little may wait: an append that is refused would leave a hole.
+  const limit = Math.min(UNDER_WAY_BYTES, log.options.maxWaitingBytes / 2);
+  const underWay: { readonly done: Promise<void>; readonly cost: number }[] = [];
+  let underWayCost = 0;
+  const interrupted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+  const settleDownTo = async (cost: number): Promise<void> => {
+    while (underWay.length > 0 && underWayCost > cost) {
+      const oldest = underWay[0];
+      // On a full disk nothing settles: an interrupt ends the waiting, and closing says what became of it.
+      if ((await Promise.race([oldest.done, interrupted.then(() => 'interrupted')])) === 'interrupted') return;
+      underWay.shift();
+      underWayCost -= oldest.cost;
+    }
+  };
+  const send = async (payloads: readonly Uint8Array[], unterminated: boolean): Promise<void> => {
     let bytes = 0;
     for (const p of payloads) bytes += p.length;
-    const done = log.appendMany(options.stream, payloads, { unterminated }).then(({ firstOffset, lastOffset }) => {
+    const cost = bytes + payloads.length * WAITER_OVERHEAD_BYTES;
+    await settleDownTo(Math.max(0, limit - cost));
+    if (signal.aborted) return;
+    const appended = log.appendMany(options.stream, payloads, { unterminated });
+    const done = appended.then(({ firstOffset, lastOffset }) => {
       tally.records += payloads.length;
       tally.bytes += bytes;
       tally.firstOffset ??= firstOffset;
       tally.lastOffset = lastOffset;
     });
-    done.catch(() => undefined); // awaited below, in order; until then it must not count as unhandled
-    underWay.push({ done, bytes });
-    underWayBytes += bytes;
-  };
-  const settleDownTo = async (bytes: number): Promise<void> => {
-    while (underWay.length > 0 && underWayBytes > bytes) {
-      const oldest = underWay.shift()!;
-      await oldest.done;
-      underWayBytes -= oldest.bytes;
-    }
+    done.catch(() => undefined); // awaited in settleDownTo, in order; until then it must not count as unhandled
+    underWay.push({ done, cost });
+    underWayCost += cost;
   };
 
   const input =
-    options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: READ_CHUNK_BYTES });
+    options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: READ_CHUNK_BYTES / 8 });
   const stop = (): void => void input.destroy();
   signal.addEventListener('abort', stop);
   try {
     for await (const chunk of input as AsyncIterable<Buffer>) {
-      send(lines.push(chunk), false);
+      const cut = lines.push(chunk);
+      for (let i = 0; i < cut.length && !signal.aborted; i += GROUP_LINES)
+        await send(cut.slice(i, i + GROUP_LINES), false);
       progress.advance(chunk.length);
-      await settleDownTo(UNDER_WAY_BYTES);
     }
   } catch (error) {
     if (error instanceof SpillwayError) throw error;
@@ -135,12 +153,18 @@ async function pump(
   }
   if (!signal.aborted) {
     const last = lines.end();
-    if (last !== undefined) send([last], true);
+    if (last !== undefined) await send([last], true);
   }
   await settleDownTo(-1);
 }
 
-function summarise(options: IngestOptions, log: SpillwayLog, tally: Tally, seconds: number): void {
+function summarise(
+  options: IngestOptions,
+  log: SpillwayLog,
+  tally: Tally,
+  seconds: number,
+  interrupted: boolean,
+): void {
   const stats = log.stats();
   const write = stats.systemCalls.pwrite64 + stats.systemCalls.pwritev + stats.systemCalls.pwritev2;
   const sync = stats.systemCalls.fdatasync + stats.systemCalls.fsync;
@@ -162,6 +186,7 @@ function summarise(options: IngestOptions, log: SpillwayLog, tally: Tally, secon
     firstOffset: tally.firstOffset,
     lastOffset: tally.lastOffset,
     refused: tally.refused,
+    interrupted,
     refusedLines: tally.refusedLines,
     io: stats.io,
     syscalls: {

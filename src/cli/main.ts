@@ -2,6 +2,7 @@
 // The command line: parses, calls, prints. Exit status: 0 ok, 2 usage or configuration, 3 corruption, 1 other.
 
 import { readFileSync } from 'node:fs';
+import { SpillwayError } from '../base/errors.ts';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { inspectCommand, verifyCommand } from './check.ts';
 import { addLogFlags, logOptionsFrom } from './flags.ts';
@@ -33,13 +34,14 @@ function program(): Command {
     .showSuggestionAfterError(true);
 
   addLogFlags(root.command('ingest').description('append one record per line, and say what it cost'))
-    .requiredOption('--stream <NAME>', 'stream to file the records under')
+    .option('--stream <NAME>', 'stream to file the records under (required)')
     .option('--input <FILE>', 'file to read, - for stdin', '-')
     .option('--json', 'print one JSON object as the last line')
     .action(async (o: Record<string, unknown>) => {
+      required(o, 'dir');
       status = await ingest({
         log: logOptionsFrom(o),
-        stream: String(o['stream']),
+        stream: required(o, 'stream'),
         input: String(o['input']),
         json: o['json'] === true,
       });
@@ -48,7 +50,7 @@ function program(): Command {
   root
     .command('read')
     .description('print records, oldest first')
-    .requiredOption('--dir <DIR>', 'directory of the log')
+    .option('--dir <DIR>', 'directory of the log (required)')
     .option('--stream <NAME>', 'only records of this stream')
     .option('--from <OFFSET>', 'begin at this offset', wholeNumber)
     .option('--count <N>', 'stop after this many records', wholeNumber)
@@ -67,7 +69,8 @@ function program(): Command {
         format: 'raw' | 'json';
         follow?: boolean;
       }) => {
-        const { dir, stream, from, count = Infinity, format, follow = false } = o;
+        const dir = required(o, 'dir');
+        const { stream, from, count = Infinity, format, follow = false } = o;
         const options = {
           ...(stream === undefined ? {} : { stream }),
           ...(from === undefined ? {} : { from }),
@@ -81,10 +84,10 @@ function program(): Command {
     root
       .command(name)
       .description(description)
-      .requiredOption('--dir <DIR>', 'directory of the log')
+      .option('--dir <DIR>', 'directory of the log (required)')
       .option('--json', 'print one JSON object as the last line')
       .action((o: { dir: string; json?: boolean }) => {
-        status = action(o.dir, o.json === true);
+        status = action(required(o, 'dir'), o.json === true);
       });
   };
   check('verify', 'check every batch and every record; exit 3 on damage', verifyCommand);
@@ -100,6 +103,19 @@ function program(): Command {
     });
   for (const command of root.commands) command.exitOverride().allowExcessArguments(false);
   return root;
+}
+
+/** A reader that has gone (`| head`) is the end, not an error; anything else about stdout is one line. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.stderr.write(`spillway: cannot write to stdout: ${error.message}\n`);
+  process.exit(error.code === 'EPIPE' ? 0 : 1);
+});
+
+/** Required options are asked for here and not by commander, which would name them before a misspelt one. */
+function required(options: Readonly<Record<string, unknown>>, name: string): string {
+  const value = options[name];
+  if (typeof value === 'string') return value;
+  throw new SpillwayError('INVALID_OPTION', `option '--${name}' is required`, { subject: name });
 }
 
 async function main(): Promise<number> {

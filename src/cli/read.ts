@@ -63,11 +63,6 @@ export async function readCommand(options: ReadCommandOptions): Promise<number> 
   const abort = new AbortController();
   const stop = (): void => abort.abort();
   process.once('SIGINT', stop).once('SIGTERM', stop);
-  // `spillway read | head` closes the pipe early: that is the end, not an error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
   const output = new Output();
   let left = options.count;
   if (left > 0) {

@@ -48,6 +48,8 @@ export class CommitLoop {
   readonly #lanes = new LaneSet();
   #flushes: Flush[] = [];
   #closeId: number | undefined;
+  /** Whether everything published when the close was asked for is drained; what comes later is not waited for. */
+  #closeDrained: () => boolean = () => false;
   /** Before this moment nothing that waits now was there: ages are counted from here. */
   #notBefore: number;
   #lastCommitAt: number;
@@ -91,10 +93,9 @@ export class CommitLoop {
     const waiting = this.#waiting();
     const reason = closeReason(this.#window, waiting);
     if (reason !== undefined) this.#commit(reason, seen);
-    else if (waiting.records === 0 && this.#closeId !== undefined) return false;
-    else this.#sleep(waiting, seen);
+    else if (this.#closeId === undefined) this.#sleep(waiting, seen);
     this.#answerFlushes();
-    return !this.#stuck;
+    return !(this.#stuck || (this.#closeId !== undefined && this.#closeDrained()));
   }
 
   #waiting(): Waiting {
@@ -152,6 +153,7 @@ export class CommitLoop {
         this.#acknowledge();
         this.#shared.state = 'full';
         this.#lanes.notifyAll();
+        signal(this.#shared.words, this.#shared.progress);
         this.#obey();
         if (this.#closeId !== undefined)
           throw new SpillwayError('DISK_FULL', `closed while the disk was full: ${(error as Error).message}`);
@@ -183,11 +185,12 @@ export class CommitLoop {
 
   /** Time until the next chore of an idle log; does those that are due. */
   #idleMs(): number {
+    this.#log.retain();
+    this.#publishOffsets();
     if (!this.#log.checkpointIsBehind) return IDLE_CHECKPOINT_MS;
     const idleForMs = this.#clock.monotonicMs() - this.#lastCommitAt;
     if (idleForMs < IDLE_CHECKPOINT_MS) return IDLE_CHECKPOINT_MS - idleForMs;
     this.#log.checkpoint();
-    this.#log.retain();
     this.#publishOffsets();
     return IDLE_CHECKPOINT_MS;
   }
@@ -204,6 +207,7 @@ export class CommitLoop {
         this.#flushes.push({ id: command.id, drained: this.#lanes.mark() });
       } else if (command.kind === 'close') {
         this.#closeId = command.id;
+        this.#closeDrained = this.#lanes.mark();
         this.#shared.state = 'draining';
       } else {
         this.#truncate(command.id, command.offset);

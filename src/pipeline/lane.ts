@@ -6,7 +6,7 @@
 import { SpillwayError } from '../base/errors.ts';
 import { MAX_KEY_BYTES, MAX_STREAM_IDS, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
-import type { LogOptions } from '../base/options.ts';
+import { checkKeys, type LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
 import { FLAG_UNTERMINATED, laneLatency } from '../platform/lane-memory.ts';
 import { LaneProducer } from '../platform/lane-producer.ts';
@@ -45,8 +45,8 @@ export interface LaneHandle {
 interface Job {
   readonly stream: string;
   readonly flags: number;
-  readonly key: Uint8Array | null;
-  readonly payloads: readonly Uint8Array[];
+  key: Uint8Array | null;
+  payloads: readonly Uint8Array[];
   readonly bytes: number;
   readonly startedMs: number;
   /** Payloads put into the lane so far. */
@@ -63,9 +63,21 @@ const noOptions: AppendOptions = {};
 /** How often a thread that waits for acknowledgements looks for itself, in case nobody is left to wake it. */
 const KEEP_ALIVE_MS = 1000;
 
+/** A view over a transferred ArrayBuffer has length 0 and throws on use; `detached` is not there before Node 22. */
+function isDetached(view: Uint8Array): boolean {
+  try {
+    return new Uint8Array(view.buffer).length < 0;
+  } catch {
+    return true;
+  }
+}
+
 // Hot: per record. The message is only put together when it is needed.
 function toBytes(payload: unknown, name: string, index?: number): Uint8Array {
-  if (payload instanceof Uint8Array) return payload;
+  if (payload instanceof Uint8Array) {
+    if (payload.length > 0 || !isDetached(payload)) return payload;
+    throw new SpillwayError('INVALID_RECORD', `${name}: its ArrayBuffer was transferred away`, { subject: name });
+  }
   if (typeof payload === 'string') return Buffer.from(payload, 'utf8');
   const what = index === undefined ? name : `${name} ${index}`;
   throw new SpillwayError(
@@ -169,6 +181,9 @@ export class Lane {
     reject: Job['reject'],
   ): Job {
     if (!this.#streams.has(stream)) checkStreamName(stream);
+    if (options !== noOptions) checkKeys(options, ['key', 'unterminated'], 'append options');
+    if (!Array.isArray(payloads))
+      throw new SpillwayError('INVALID_RECORD', 'appendMany: expected an array of payloads');
     if (payloads.length === 0)
       throw new SpillwayError('INVALID_RECORD', 'appendMany: expected at least one payload, got none');
     const key = options.key === undefined ? null : toBytes(options.key, 'key');
@@ -201,7 +216,8 @@ export class Lane {
   #admit(job: Job): void {
     const failure = this.#failure();
     if (failure !== undefined) throw failure;
-    if (this.#refusing) throw new SpillwayError('CLOSED', 'the log is closed: the record was not appended');
+    if (this.#refusing || this.#shared.state === 'draining')
+      throw new SpillwayError('CLOSED', 'the log is closed: the record was not appended');
     if (this.#blocked.length === 0 && this.#put(job)) {
       this.#watch();
       return;
@@ -214,6 +230,9 @@ export class Lane {
           `${this.#limits.maxWaitingBytes}): await the promises, or slow down`,
       );
     }
+    // The caller may use its buffers again while this waits: what waits is a copy.
+    job.key = job.key && new Uint8Array(job.key);
+    job.payloads = job.payloads.map((p, i) => (i < job.put ? p : new Uint8Array(p)));
     this.#blocked.push(job);
     this.#blockedBytes += job.bytes;
     this.#watch();

@@ -4,7 +4,7 @@
 import { resolve as resolvePath } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { SpillwayError } from '../base/errors.ts';
-import { resolveLogOptions, type LogOptions, type LogOptionsInput } from '../base/options.ts';
+import { resolveLogOptions, show, type LogOptions, type LogOptionsInput } from '../base/options.ts';
 import type { CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import { LogReader } from '../log/reader.ts';
@@ -12,7 +12,7 @@ import { readerIo } from '../platform/choose-io.ts';
 import { Histogram } from '../platform/histogram.ts';
 import { createLaneBuffer, laneIsClosed, laneLatency, notifyLane } from '../platform/lane-memory.ts';
 import { SharedState } from '../platform/shared-state.ts';
-import { signalled } from '../platform/waiter.ts';
+import { signal, signalled } from '../platform/waiter.ts';
 import { CommitThread, type Opened } from './commit-thread.ts';
 import { Lane, type AppendedMany, type Appended, type AppendOptions, type LaneHandle, type Payload } from './lane.ts';
 import { checkReadOptions, follow, type ReadOptions } from './read.ts';
@@ -114,13 +114,15 @@ export class SpillwayLog {
   }
 
   /**
-   * Records in order, each once it is durable. With `follow` it goes on with what comes, until the log closes or the loop
-   * is left. @throws INVALID_OPTION, INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT
+   * Records in order, each once it is durable. With `follow` it goes on with what comes, until the log closes, the
+   * loop is left or `signal` aborts. @throws INVALID_OPTION, INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT
    */
   async *read(options: ReadOptions = {}): AsyncGenerator<LogRecord, void, undefined> {
-    const { stream, from, follow: follows } = checkReadOptions(options);
+    const { stream, from, follow: follows, signal: abort } = checkReadOptions(options);
     const shared = this.#shared;
     const io = readerIo();
+    const wake = (): void => signal(shared.words, shared.progress);
+    abort?.addEventListener('abort', wake);
     try {
       const reader = new LogReader(io, this.options.dir, {
         stream,
@@ -132,11 +134,12 @@ export class SpillwayLog {
         const ended = shared.state === 'closed' || shared.state === 'poisoned';
         // What became durable before the end is read first.
         if (shared.offset('durable') > reader.nextOffset) return true;
-        if (ended) return false;
+        if (ended || abort?.aborted === true) return false;
         await signalled(shared.words, shared.progress, seen);
         return true;
       });
     } finally {
+      abort?.removeEventListener('abort', wake);
       io.destroy();
     }
   }
@@ -173,6 +176,9 @@ export class SpillwayLog {
    */
   async truncateBefore(offset: number): Promise<void> {
     if (this.#closing !== undefined) throw new SpillwayError('CLOSED', 'truncateBefore: the log is closed');
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new SpillwayError('OFFSET_OUT_OF_RANGE', `truncateBefore: expected an offset, got ${show(offset)}`);
+    }
     await this.#thread.ask({ kind: 'truncate', offset });
   }
 
@@ -223,7 +229,8 @@ export class SpillwayLog {
 
   async #close(): Promise<void> {
     this.#lane.refuse();
-    await this.#lane.allPut();
+    // On a full disk what waits for room would wait for ever.
+    await Promise.race([this.#lane.allPut(), this.#full()]);
     const failed = this.#shared.failure();
     try {
       if (failed?.code !== 'WORKER_DIED') await this.#thread.ask({ kind: 'close' });
@@ -232,6 +239,16 @@ export class SpillwayLog {
       await this.#lane.close();
     }
     if (failed !== undefined) throw failed;
+  }
+
+  /** Resolves when the disk is full, or nothing can be put any more. */
+  async #full(): Promise<void> {
+    const shared = this.#shared;
+    for (;;) {
+      const seen = Atomics.load(shared.words, shared.progress);
+      if (shared.state !== 'open') return;
+      await signalled(shared.words, shared.progress, seen);
+    }
   }
 
   #forgetClosedLanes(): void {

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SpillwayError } from '../base/errors.ts';
 import { FOLLOW_POLL_MS } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
-import { checkKeys } from '../base/options.ts';
+import { checkKeys, checkOption, logOptionTable, show } from '../base/options.ts';
 import type { LogRecord } from '../base/types.ts';
 import { LogReader } from '../log/reader.ts';
 import { readerIo } from '../platform/choose-io.ts';
@@ -16,30 +16,33 @@ export interface ReadOptions {
   readonly from?: number;
   /** Go on with what comes. */
   readonly follow?: boolean;
+  /** Ends a following read that waits. */
+  readonly signal?: AbortSignal;
+}
+
+interface CheckedReadOptions {
+  readonly stream: string | undefined;
+  readonly from: number | undefined;
+  readonly follow: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+function refuse(name: string, expected: string, came: unknown): never {
+  throw new SpillwayError('INVALID_OPTION', `option '${name}': expected ${expected}, got ${show(came)}`, {
+    subject: name,
+  });
 }
 
 /** @throws INVALID_OPTION, INVALID_STREAM */
-export function checkReadOptions(options: ReadOptions): {
-  stream: string | undefined;
-  from: number | undefined;
-  follow: boolean;
-} {
-  checkKeys(options, ['stream', 'from', 'follow'], 'read options');
-  const { stream, from, follow: follows = false } = options;
+export function checkReadOptions(options: ReadOptions): CheckedReadOptions {
+  checkKeys(options, ['stream', 'from', 'follow', 'signal'], 'read options');
+  const { stream, from, follow: follows = false, signal } = options;
   if (stream !== undefined) checkStreamName(stream);
-  if (from !== undefined && (!Number.isSafeInteger(from) || from < 0)) {
-    throw new SpillwayError(
-      'INVALID_OPTION',
-      `option 'from': expected an offset (a whole number from 0), got ${String(from)}`,
-      { subject: 'from' },
-    );
-  }
-  if (typeof follows !== 'boolean') {
-    throw new SpillwayError('INVALID_OPTION', `option 'follow': expected true or false, got ${String(follows)}`, {
-      subject: 'follow',
-    });
-  }
-  return { stream, from, follow: follows };
+  if (from !== undefined && (!Number.isSafeInteger(from) || from < 0))
+    refuse('from', 'an offset (a whole number from 0)', from);
+  if (typeof follows !== 'boolean') refuse('follow', 'true or false', follows);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', signal);
+  return { stream, from, follow: follows, signal };
 }
 
 /** Drives a reader. `more` waits for news at the end and says whether there may be any. */
@@ -61,14 +64,16 @@ export async function* follow(
 }
 
 /**
- * Reads a log that another process may be writing; needs no lock. `signal` ends a following read.
+ * Reads a log that another process may be writing; needs no lock.
  * @throws INVALID_OPTION, INVALID_STREAM, DIR_UNUSABLE, NOT_A_LOG, OFFSET_OUT_OF_RANGE, CORRUPT, UNSUPPORTED_FORMAT
  */
 export async function* read(
-  options: ReadOptions & { readonly dir: string; readonly signal?: AbortSignal },
+  options: ReadOptions & { readonly dir: string },
 ): AsyncGenerator<LogRecord, void, undefined> {
-  const { dir, signal, ...rest } = options;
-  const { stream, from, follow: follows } = checkReadOptions(rest);
+  checkKeys(options, ['dir', 'stream', 'from', 'follow', 'signal'], 'read options');
+  const { dir, ...rest } = options;
+  checkOption(logOptionTable[0], dir);
+  const { stream, from, follow: follows, signal } = checkReadOptions(rest);
   const io = readerIo();
   try {
     const reader = new LogReader(io, dir, { stream, from });
