@@ -37,15 +37,43 @@ export interface Recovered {
   readonly problems: Problem[];
 }
 
+/** How often a directory that changed under our eyes is looked at again. */
+const LOOKS = 5;
+
 /**
- * Reads a directory. Damage is returned in `problems`, not thrown.
+ * Reads a directory. Damage is returned in `problems`, not thrown. A live writer may go on meanwhile: what only looks like
+ * damage because of that is looked at again.
  * @throws DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR
  */
 export function recover(io: FileIo, dir: string): Recovered {
+  for (let look = 1; ; look++) {
+    const found = lookAt(io, dir);
+    if (found.problems.length === 0 || look === LOOKS || !hasChanged(io, dir, found)) return found;
+  }
+}
+
+function hasChanged(io: FileIo, dir: string, found: Recovered): boolean {
+  const { segments } = listDirectory(io, dir);
+  return segments.join() !== found.listing.segments.join();
+}
+
+/** True where a truncation has removed or recycled the file since it was listed. */
+export function isGone(io: FileIo, dir: string, file: string): boolean {
+  return !io.exists(join(dir, file));
+}
+
+function lookAt(io: FileIo, dir: string): Recovered {
+  // The checkpoint before the listing: then the directory holds at least what it speaks of.
+  const early = io.exists(join(dir, CHECKPOINT_FILE)) ? readCheckpoint(io, dir) : undefined;
   const listing = listDirectory(io, dir);
   const problems: Problem[] = [];
-  const checkpoint = findCheckpoint(io, dir, listing, problems);
-  const startOffset = checkpoint?.startOffset ?? 0;
+  const checkpoint = usable(
+    early ?? (listing.hasCheckpoint ? readCheckpoint(io, dir) : undefined),
+    dir,
+    listing,
+    problems,
+  );
+  let startOffset = checkpoint?.startOffset ?? 0;
   const durableOffset = checkpoint?.durableOffset ?? 0;
   const segments: FoundSegment[] = [];
   const obsolete: number[] = [];
@@ -58,7 +86,13 @@ export function recover(io: FileIo, dir: string): Recovered {
       return;
     }
     // A successor was activated only after this one was durable to its end.
-    const found = openSegment(io, dir, baseOffset, listing, next ?? durableOffset, problems);
+    const mine: Problem[] = [];
+    const found = openIfThere(io, dir, baseOffset, listing, next ?? durableOffset, mine);
+    if (isGone(io, dir, segmentName(baseOffset))) {
+      startOffset = Math.max(startOffset, next ?? 0);
+      return;
+    }
+    problems.push(...mine);
     if (found === undefined) return;
     tornBytes += found.tornBytes;
     const end = found.segment.index.nextOffset;
@@ -111,17 +145,16 @@ export function listDirectory(io: FileIo, dir: string): DirectoryListing {
   return listing;
 }
 
-function findCheckpoint(
-  io: FileIo,
+function usable(
+  checkpoint: Checkpoint | Invalid | undefined,
   dir: string,
   listing: DirectoryListing,
   problems: Problem[],
 ): Checkpoint | undefined {
-  if (!listing.hasCheckpoint) {
+  if (checkpoint === undefined) {
     if (listing.segments.length > 0) problems.push(checkpointProblem('the file is missing'));
     return undefined;
   }
-  const checkpoint = readCheckpoint(io, dir);
   if (!('invalid' in checkpoint)) return checkpoint;
   refuseNewer(checkpoint, join(dir, CHECKPOINT_FILE));
   problems.push(checkpointProblem(`both copies are damaged: ${checkpoint.invalid}`));
@@ -140,6 +173,25 @@ function refuseNewer(invalid: Invalid, path: string): void {
 function gap(file: string, position: number, from: number, to: number): Problem {
   const message = to > from ? `offsets ${from} to ${to - 1} are missing` : `offset ${to} stands twice`;
   return { file, position, firstOffset: Math.min(from, to), lastOffset: Math.max(from, to) - 1, message };
+}
+
+/** Undefined too where the segment, or its index, vanished while it was opened. */
+function openIfThere(
+  ...args: Parameters<typeof openSegment>
+): { segment: FoundSegment; tornBytes: number } | undefined {
+  try {
+    return openSegment(...args);
+  } catch (error) {
+    const [io, dir, baseOffset] = args;
+    if (
+      error instanceof SpillwayError &&
+      error.details.errno === 'ENOENT' &&
+      isGone(io, dir, segmentName(baseOffset))
+    ) {
+      return undefined;
+    }
+    throw error;
+  }
 }
 
 function openSegment(

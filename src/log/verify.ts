@@ -7,7 +7,7 @@ import type { FileIo } from '../platform/file-io.ts';
 import { decodeRecords } from './format.ts';
 import { indexName, segmentName } from './names.ts';
 import { readIndex } from './index-file.ts';
-import { recover, type Recovered } from './recovery.ts';
+import { isGone, recover, type Recovered } from './recovery.ts';
 import { scanSegment } from './scan.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -44,7 +44,12 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
   const totals: Totals = { records: 0, bytes: 0, batches: 0 };
   for (const baseOffset of found.listing.segments) {
     if (found.obsolete.includes(baseOffset)) continue;
-    verifySegment(io, dir, baseOffset, found, totals, problems);
+    try {
+      verifySegment(io, dir, baseOffset, found, totals, problems);
+    } catch (error) {
+      // Truncated by a live writer while it was read.
+      if (!isGone(io, dir, segmentName(baseOffset))) throw error;
+    }
     onProgress(io.bytesRead);
   }
   for (const baseOffset of found.listing.indexes) {
@@ -53,15 +58,17 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
     const message = 'there is an index but no segment';
     problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
   }
+  // A file that is gone by now was removed by a live writer; what looked wrong in it was the removal.
+  const real = unique(problems).filter((p) => stillTrue(io, dir, p));
   const empty = totals.records === 0;
   return {
-    ok: problems.length === 0,
+    ok: real.length === 0,
     ...totals,
     firstOffset: empty ? null : found.startOffset,
     lastOffset: empty ? null : found.endOffset - 1,
     segments: found.listing.segments.length,
     tornBytes: found.tornBytes,
-    problems: unique(problems),
+    problems: real,
     foreign: found.listing.foreign,
   };
 }
@@ -118,7 +125,7 @@ function verifyIndex(
   scanned: SegmentIndex | undefined,
   problems: Problem[],
 ): void {
-  if (!found.listing.indexes.has(baseOffset)) {
+  if (!found.listing.indexes.has(baseOffset) && isGone(io, dir, indexName(baseOffset))) {
     if (found.listing.segments.some((s) => s > baseOffset)) {
       const message = 'the index is missing; it is made again at the next open for writing';
       problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
@@ -134,6 +141,11 @@ function verifyIndex(
   else if (scanned !== undefined && !Buffer.from(index.encode(io)).equals(Buffer.from(scanned.encode(io)))) {
     say(`it does not agree with ${segmentName(baseOffset)}`);
   }
+}
+
+function stillTrue(io: FileIo, dir: string, p: Problem): boolean {
+  if (p.file.endsWith('.seg')) return !isGone(io, dir, p.file);
+  return !p.file.endsWith('.idx') || !isGone(io, dir, p.file) || !isGone(io, dir, p.file.replace('.idx', '.seg'));
 }
 
 /** Recovery and the full walk find the same damage at the end of the log; it is told once. */

@@ -269,3 +269,40 @@ t.test('sample is the same for the same seed', async (t) => {
   t.not(run('7'), run('8'));
   t.equal(run('7').trim().split('\n').length, 50);
 });
+
+t.test('short lines in a crowd: none is missing in the middle, even where nothing may wait', async (t) => {
+  const text = Array.from({ length: 400_000 }, (_, i) => i % 10).join('\n') + '\n'.repeat(50_000);
+  for (const waiting of ['64MiB', '1MiB', '0']) {
+    const dir = newDir();
+    const run = spillway(
+      ['ingest', '--dir', dir, '--stream', 's', '--lane-bytes', '4MiB', '--max-waiting-bytes', waiting, '--json'],
+      text,
+    );
+    t.equal(run.status, 0, run.stderr);
+    t.equal(sha256(spillway(['read', '--dir', dir]).stdout), sha256(Buffer.from(text)), `maxWaitingBytes ${waiting}`);
+  }
+});
+
+t.test('a reader of stdout that goes away, or stdout that is full, is no stack trace', async (t) => {
+  const dir = newDir();
+  spillway(['ingest', '--dir', dir, '--stream', 's'], 'x\n'.repeat(100_000));
+  const sh = (command: string): { status: number | null; stderr: string } => {
+    const r = spawnSync('bash', ['-c', `set -o pipefail; ${command}`], { encoding: 'utf8' });
+    return { status: r.status, stderr: r.stderr };
+  };
+  const node = `${process.execPath} ${main}`;
+  for (const command of [
+    `${node} read --dir ${dir}`,
+    `${node} verify --dir ${dir}`,
+    `${node} sample --records 100000`,
+  ]) {
+    t.same(sh(`${command} | head -1 >/dev/null`), { status: 0, stderr: '' }, command);
+    const full = sh(`${command} > /dev/full`);
+    t.equal(full.status, 1, command);
+    t.match(full.stderr, /^spillway: cannot write to stdout: .*\n$/);
+  }
+  const directory = sh(`${node} ingest --dir ${dir} --stream s < /tmp`);
+  t.equal(directory.status, 2);
+  t.match(directory.stderr, /stdin is a directory/);
+  t.match(sh(`${node} ingest --dir ${dir} --streem s < /dev/null`).stderr, /--stream/, 'the nearest option is named');
+});
