@@ -78,6 +78,9 @@ export class CommitLoop {
   run(): Reply {
     try {
       while (this.#turn());
+      // The last batch may still be under way, where another lane held a full one behind it: it is acknowledged too.
+      this.#log.settleAll();
+      this.#acknowledge();
       this.#log.close();
     } catch (error) {
       return this.#fail(error);
