@@ -31,6 +31,7 @@ import { recover, type FoundSegment, type Recovered } from './recovery.ts';
 import { retainedFrom, type Sealed } from './retention.ts';
 import { SegmentIndex } from './segment-index.ts';
 import { Spare } from './spare.ts';
+import { rewriteLastBatch } from './tail.ts';
 
 export interface LogDependencies {
   readonly io: FileIo;
@@ -117,6 +118,8 @@ export class Log {
     this.#spare = new Spare(deps.io, options.dir, options.segmentBytes);
 
     for (const name of recovered.listing.temporary) this.#io.unlink(join(this.#dir, name));
+    // A process that was killed between a rename and the sync of the directory left names that only its cache knows.
+    this.#io.syncDir(this.#dir);
     if (recovered.listing.hasSpare) this.#spare.adopt();
     const { checkpoint } = recovered;
     this.#checkpoint =
@@ -125,9 +128,12 @@ export class Log {
         : CheckpointFile.open(this.#io, this.#dir, checkpoint);
     this.#epoch = Math.max(checkpoint?.epoch ?? 0, ...recovered.segments.map((s) => s.index.epoch));
 
-    for (const baseOffset of recovered.obsolete) this.#free(baseOffset, 0);
     recovered.segments.forEach((s, i) => this.#adopt(s, i === recovered.segments.length - 1));
-    if (this.#active === undefined) this.#activate();
+    // Durable before anything is freed: the start that was read may be in the cache alone.
+    this.checkpoint();
+    for (const baseOffset of recovered.obsolete) this.#free(baseOffset, 0);
+    if (this.#active !== undefined) return;
+    this.#activate();
     this.checkpoint();
   }
 
@@ -332,24 +338,16 @@ export class Log {
   }
 
   #adopt(found: FoundSegment, isLast: boolean): void {
-    const { baseOffset, index, fileBytes } = found;
-    if (isLast && !found.sealed) {
-      const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', true);
-      // What was read may never have been forced to the device by the writer that died.
-      this.#io.sync(fd);
-      const header = {
-        epoch: index.epoch,
-        salt: found.salt,
-        baseOffset,
-        segmentBytes: fileBytes,
-        createdAtMs: found.createdAtMs,
-      };
-      this.#active = { fd, header, index };
-      return;
-    }
+    const { baseOffset, index, fileBytes, salt, createdAtMs } = found;
     if (!found.sealed) {
-      const fd = this.#io.open(join(this.#dir, segmentName(baseOffset)), 'write', false);
-      this.#io.sync(fd);
+      const path = join(this.#dir, segmentName(baseOffset));
+      const fd = this.#io.open(path, 'write', isLast);
+      rewriteLastBatch(this.#io, fd, path, index);
+      if (isLast) {
+        const header = { epoch: index.epoch, salt, baseOffset, segmentBytes: fileBytes, createdAtMs };
+        this.#active = { fd, header, index };
+        return;
+      }
       this.#io.close(fd);
       writeIndex(this.#io, this.#dir, index);
     }

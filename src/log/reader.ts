@@ -14,7 +14,7 @@ import type { LogRecord } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint } from './checkpoint.ts';
 import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
-import { segmentName } from './names.ts';
+import { CHECKPOINT_FILE, segmentName } from './names.ts';
 import { readIndex } from './index-file.ts';
 import { listDirectory } from './recovery.ts';
 import { nextValidBatch } from './scan.ts';
@@ -119,10 +119,8 @@ export class LogReader {
     if (!listing.hasCheckpoint) return listing.segments[0] ?? 0;
     const checkpoint = readCheckpoint(this.#io, this.#dir);
     if (!('invalid' in checkpoint)) return checkpoint.startOffset;
-    throw new SpillwayError(
-      checkpoint.newer === true ? 'UNSUPPORTED_FORMAT' : 'CORRUPT',
-      `${this.#dir}/checkpoint: ${checkpoint.invalid}`,
-    );
+    if (checkpoint.newer !== true) throw this.#corrupt(CHECKPOINT_FILE, 0, 0, checkpoint.invalid);
+    throw new SpillwayError('UNSUPPORTED_FORMAT', `${this.#dir}/${CHECKPOINT_FILE}: ${checkpoint.invalid}`);
   }
 
   /** Opens the segment that holds `#next`. Undefined where the directory has none yet. */

@@ -78,6 +78,12 @@ export class Spare {
     try {
       this.#io.write(fd, headerBlock, 0);
       this.#io.sync(fd);
+    } catch (error) {
+      this.#io.close(fd);
+      this.#discard();
+      throw error;
+    }
+    try {
       this.#io.rename(this.#path, path);
     } catch (error) {
       this.#io.close(fd);
@@ -115,6 +121,16 @@ export class Spare {
     this.#filled = 0;
     io.rename(`${this.#path}.tmp`, this.#path);
     this.#ready = true;
+  }
+
+  /** A failed sync is final for a file: the next try begins with a new one. */
+  #discard(): void {
+    this.#ready = false;
+    try {
+      this.#io.unlink(this.#path);
+    } catch {
+      // It only takes up room until the next spare is renamed over it.
+    }
   }
 
   #dropFilling(): void {

@@ -63,7 +63,7 @@ export interface FileIo {
   /** Names in a directory; undefined where the path does not exist. */
   list(path: string): string[] | undefined;
   exists(path: string): boolean;
-  /** Makes a directory and its missing ancestors, and syncs each new entry. */
+  /** Makes a directory and its missing ancestors; each entry, and that of the deepest which was there, is durable on return. */
   makeDir(path: string): void;
   /** A buffer that `durableWrite` on a direct descriptor accepts. */
   alignedBuffer(bytes: number): Uint8Array;

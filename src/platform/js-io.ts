@@ -140,7 +140,10 @@ export class JsIo implements FileIo {
   makeDir(path: string): void {
     const target = resolve(path);
     const missing: string[] = [];
-    for (let p = target; !fs.existsSync(p) && p !== parse(p).root; p = dirname(p)) missing.unshift(p);
+    let there = target;
+    for (; !fs.existsSync(there) && there !== parse(there).root; there = dirname(there)) missing.unshift(there);
+    // A process that was killed between making a directory and this sync left it in the cache alone.
+    if (this.#mayRead(dirname(there))) this.syncDir(dirname(there));
     for (const dir of missing) {
       this.attempt('mkdir', dir, () => fs.mkdirSync(dir, 0o750));
       this.syncDir(dirname(dir));
@@ -175,6 +178,16 @@ export class JsIo implements FileIo {
       return action();
     } catch (error) {
       throw ioError(error, call, path);
+    }
+  }
+
+  /** What we may not read, we have not made an entry in. */
+  #mayRead(dir: string): boolean {
+    try {
+      fs.accessSync(dir, fs.constants.R_OK);
+      return true;
+    } catch {
+      return false;
     }
   }
 

@@ -322,24 +322,24 @@ for (const mode of modes) {
       io.destroy();
     });
 
-    t.test('makeDir makes what is missing, and syncs each new entry', async (t) => {
+    t.test('makeDir makes what is missing, and syncs each new entry and the last one that was there', async (t) => {
       const dir = tempDir(t);
       const io = ioFor(mode);
       const deep = join(dir, 'a', 'b', 'c');
       t.strictSame(
         counted(io, () => io.makeDir(deep)),
-        { openat: 3, fsync: 3, close: 3 },
+        { openat: 4, fsync: 4, close: 4 },
       );
       t.ok(statSync(deep).isDirectory());
       t.equal(statSync(deep).mode & 0o777, 0o750 & ~process.umask());
       t.strictSame(
         counted(io, () => io.makeDir(deep)),
-        {},
-        'it is there',
+        { openat: 1, fsync: 1, close: 1 },
+        'it is there, though perhaps only in the cache',
       );
       t.strictSame(
         counted(io, () => io.makeDir(join(dir, 'a', 'd') + '/')),
-        { openat: 1, fsync: 1, close: 1 },
+        { openat: 2, fsync: 2, close: 2 },
       );
       mkdirSync(join(dir, 'real'));
       symlinkSync(join(dir, 'real'), join(dir, 'link'));

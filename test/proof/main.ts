@@ -1,0 +1,126 @@
+// `npm run prove [-- NAME…] [--full] [--seed N] [--only CASE]`: all proofs, or those named, each in a process of its own with
+// a time limit; one table; bench/out/prove.json. Exit 1 where a claim does not hold.
+
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { findRoot } from '../../bench/lib/bench.ts';
+import { Report, show } from '../../bench/lib/report.ts';
+import { DEFAULT_SEED, holds, VIOLATIONS_SHOWN, type Claim, type Prove } from './proof.ts';
+
+/** In the order of the table. */
+const proofs = [
+  'faults',
+  'explorer',
+  'corruption',
+  'ring',
+  'model',
+  'lifecycle',
+  'kills',
+  'power',
+  'full-disk',
+  'matrix',
+  'planted',
+] as const;
+const QUICK_LIMIT_MS = 120_000;
+const FULL_LIMIT_MS = 3_600_000;
+
+interface Outcome {
+  readonly claims: readonly Claim[];
+  readonly seconds: number;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    full: { type: 'boolean', default: false },
+    seed: { type: 'string', default: String(DEFAULT_SEED) },
+    only: { type: 'string' },
+    child: { type: 'boolean', default: false },
+  },
+});
+const context = { full: values.full, seed: Number(values.seed), only: values.only };
+
+async function runHere(name: string): Promise<void> {
+  const { prove } = (await import(`./${name}.js`)) as { prove: Prove };
+  const claims = await prove(context);
+  process.send?.(claims.map((c) => ({ ...c, violations: c.violations.slice(0, VIOLATIONS_SHOWN) })));
+  process.disconnect();
+}
+
+async function runApart(name: string): Promise<Outcome> {
+  const started = performance.now();
+  const args = [name, '--child', '--seed', values.seed, ...(values.full ? ['--full'] : [])];
+  if (values.only !== undefined) args.push('--only', values.only);
+  const child = fork(fileURLToPath(import.meta.url), args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  let claims: readonly Claim[] | undefined;
+  child.on('message', (message) => (claims = message as Claim[]));
+  const limit = setTimeout(() => child.kill('SIGKILL'), values.full ? FULL_LIMIT_MS : QUICK_LIMIT_MS);
+  const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+  clearTimeout(limit);
+  const seconds = (performance.now() - started) / 1000;
+  if (claims !== undefined && code === 0) return { claims, seconds };
+  const why = signal === null ? `ended with code ${code}` : `was ended by ${signal} after ${seconds.toFixed(0)} s`;
+  return {
+    claims: [
+      ...(claims ?? []),
+      {
+        claim: `the proof '${name}' runs to its end`,
+        tried: 1,
+        unit: 'runs',
+        atLeast: 1,
+        violations: [`its process ${why}`],
+      },
+    ],
+    seconds,
+  };
+}
+
+async function main(): Promise<number> {
+  const unknown = positionals.filter((name) => !(proofs as readonly string[]).includes(name));
+  if (unknown.length > 0 || !Number.isSafeInteger(context.seed)) {
+    console.error(
+      unknown.length > 0
+        ? `prove: no proof is called '${unknown[0]}'; expected one of ${proofs.join(', ')}`
+        : `prove: --seed: expected a whole number, got '${values.seed}'`,
+    );
+    return 2;
+  }
+  const chosen = positionals.length > 0 ? positionals : proofs;
+  const root = findRoot(fileURLToPath(new URL('.', import.meta.url)));
+  const report = new Report('prove', false, root, root, { ...context, only: context.only ?? null, proofs: chosen });
+  report.begin(['every claim: tried at least as often as stated, 0 violations']);
+  const results: (Claim & { proof: string; seconds: number })[] = [];
+  for (const name of chosen) {
+    report.progress(name);
+    const { claims, seconds } = await runApart(name);
+    claims.forEach((c, i) => results.push({ proof: name, seconds: i === 0 ? seconds : 0, ...c }));
+  }
+  report.results = results;
+  report.table(
+    ['proof', 'claim', 'tried', 'violations', 'seconds'],
+    results.map((r) => [
+      r.proof,
+      r.claim,
+      r.skipped === undefined ? `${show(r.tried)} ${r.unit}` : `skipped: ${r.skipped}`,
+      r.skipped === undefined ? r.violations.length : '–',
+      r.seconds === 0 ? '' : r.seconds.toFixed(1),
+    ]),
+  );
+  for (const r of results) {
+    for (const v of r.violations) report.say(`  ! ${r.proof}: ${v}`);
+    const ok = holds(r);
+    report.checks.push({
+      name: `${r.proof}: ${r.claim}`,
+      pass: ok,
+      figure: r.violations.length,
+      target: `0 violations in at least ${show(r.atLeast)} ${r.unit}`,
+      ...(ok === null ? { note: `skipped: ${r.skipped}` } : {}),
+    });
+  }
+  return report.finish();
+}
+
+if (values.child) await runHere(positionals[0]);
+else process.exitCode = await main();
