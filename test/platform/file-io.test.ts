@@ -348,6 +348,18 @@ for (const mode of modes) {
       io.destroy();
     });
 
+    t.test('every durable write of 250 is synced', async (t) => {
+      const io = ioFor(mode);
+      const fd = io.open(join(tempDir(t), 'many'), 'create', true);
+      const block = blocks(io, 1, 7);
+      const calls = counted(io, () => {
+        for (let i = 0; i < 250; i++) io.durableWrite(fd, block, i * block.length);
+      });
+      const syncs = mode === 'direct' || mode === 'buffered' ? { pwritev2: 250 } : { fdatasync: 250 };
+      for (const [name, times] of Object.entries(syncs)) t.equal((calls as Record<string, number>)[name], times, name);
+      io.destroy();
+    });
+
     t.test('lock: one holder, even within a process', async (t) => {
       const path = join(tempDir(t, { lock: '' }), 'lock');
       const io = ioFor(mode);

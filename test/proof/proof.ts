@@ -29,6 +29,8 @@ export interface Claim {
   readonly skipped?: string;
   /** Further figures worth printing, e.g. `{ 'torn tails cut': 17 }`. */
   readonly figures?: Readonly<Record<string, number | string>>;
+  /** Case by case, where a document shows them. */
+  readonly rows?: readonly Readonly<Record<string, number | string>>[];
 }
 
 export type Prove = (context: ProofContext) => Promise<readonly Claim[]>;

@@ -149,7 +149,7 @@ export interface ReadBack {
 export function readBack(
   io: FileIo,
   dir: string,
-  options: { stream?: string; from?: number; durableOffset?: () => number } = {},
+  options: { stream?: string; from?: number; durableOffset?: () => number; checkEnd?: boolean } = {},
 ): ReadBack {
   const records: LogRecord[] = [];
   let reader: LogReader | undefined;
@@ -161,6 +161,7 @@ export function readBack(
       ...(durableOffset === undefined ? {} : { durableOffset }),
     });
     for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) records.push(...batch);
+    if (options.checkEnd === true) reader.checkEnd();
     return { records, error: undefined };
   } catch (error) {
     if (!(error instanceof SpillwayError)) throw error;

@@ -16,6 +16,9 @@ export class LoopByHand implements CommandPort {
   readonly replies: Reply[] = [];
   readonly #commands: Command[] = [];
   #nextId = 1;
+  #obeyed: Command | undefined;
+  /** Called on the loop's thread once it has carried out a command and asks for the next: what another thread may do then. */
+  afterCommand: (command: Command) => void = () => undefined;
 
   /** A lane as a caller has it, known to the loop once it runs. */
   lane(laneBytes = 64 * 1024): { lane: Lane; handle: LaneHandle } {
@@ -48,7 +51,11 @@ export class LoopByHand implements CommandPort {
   }
 
   next(): Command | undefined {
-    return this.#commands.shift();
+    const obeyed = this.#obeyed;
+    this.#obeyed = undefined;
+    if (obeyed !== undefined) this.afterCommand(obeyed);
+    this.#obeyed = this.#commands.shift();
+    return this.#obeyed;
   }
 
   /** The first answer brings the close command, so that a run ends by itself. */

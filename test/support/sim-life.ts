@@ -73,6 +73,10 @@ export class Life {
     return this.#log!;
   }
 
+  get isPoisoned(): boolean {
+    return this.#log?.poison !== undefined;
+  }
+
   /** Does one step; the model learns what was acknowledged, also where the step fails. */
   do(step: Step): void {
     try {

@@ -1,0 +1,162 @@
+// Proof that the proof can fail: each bug of test/support/planted-bugs.ts is put into a copy of the sources, built, and the
+// test that is named for it must turn red, by an assertion of its own. In the full run each of those tests is first seen
+// green on the untouched copy.
+//
+// Two copies are worked on at once. What is patched is what the build reads, so that no switch for bugs is in the product.
+
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { buildAddon } from '../support/build-addon.ts';
+import { plantedBugs, type PlantedBug } from '../support/planted-bugs.ts';
+import { root } from '../support/platform-root.ts';
+import { repeatCommand, type Claim, type ProofContext } from './proof.ts';
+
+const run = promisify(execFile);
+const TEST_LIMIT_MS = 150_000;
+const COPIES = 2;
+
+/** A copy of the sources with the last build, so that only what changed is compiled. */
+function makeTree(): string {
+  const tree = mkdtempSync(join(tmpdir(), 'spillway-planted-'));
+  for (const name of [
+    'src',
+    'workers',
+    'test',
+    'bench',
+    'scripts',
+    'native',
+    'docs',
+    'dist',
+    'package.json',
+    'tsconfig.json',
+    'binding.gyp',
+    'CMakeLists.txt',
+    'README.md',
+  ]) {
+    cpSync(join(root, name), join(tree, name), {
+      recursive: true,
+      filter: (path) => !path.includes(join('bench', 'out')),
+    });
+  }
+  symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
+  symlinkSync(join(root, 'build'), join(tree, 'build'));
+  mkdirSync(join(tree, 'empty'));
+  return tree;
+}
+
+interface Ran {
+  readonly red: boolean;
+  /** First assertion that failed. */
+  readonly first: string | undefined;
+  readonly seconds: number;
+}
+
+async function runTest(tree: string, test: string, env: NodeJS.ProcessEnv): Promise<Ran> {
+  const started = performance.now();
+  let text = '';
+  let failed = false;
+  try {
+    ({ stdout: text } = await run(process.execPath, [join(tree, 'dist', 'test', `${test}.test.js`)], {
+      cwd: tree,
+      env: { ...env, TAP_TIMEOUT: String(TEST_LIMIT_MS / 1000) },
+      timeout: TEST_LIMIT_MS,
+      maxBuffer: 256 * 1024 * 1024,
+    }));
+  } catch (error) {
+    failed = true;
+    text = (error as { stdout?: string }).stdout ?? '';
+  }
+  // The innermost failed assertion comes first; a file that dies without one has shown nothing.
+  const first = /^\s*not ok \d+ - (.*)$/m.exec(text)?.[1];
+  return { red: failed && first !== undefined, first, seconds: (performance.now() - started) / 1000 };
+}
+
+/** Returns why a bug was not caught, or what caught it. */
+async function plant(tree: string, bug: PlantedBug): Promise<Ran | string> {
+  const originals = new Map<string, string>();
+  try {
+    const env: NodeJS.ProcessEnv = { ...process.env };
+    if (bug.withoutAddon === true) env.SPILLWAY_PREBUILD = join(tree, 'empty');
+    if (bug.native === true) env.SPILLWAY_PREBUILD = buildAddon({ patch: bug.patches[0] });
+    else
+      for (const { file, find, replace } of bug.patches) {
+        const path = join(tree, file);
+        const text = readFileSync(path, 'utf8');
+        if (!originals.has(path)) originals.set(path, text);
+        const times = text.split(find).length - 1;
+        if (times !== 1) return `${file}: the text to be replaced stands there ${times} times, not once`;
+        writeFileSync(
+          path,
+          text.replace(find, () => replace),
+        );
+      }
+    try {
+      await run(process.execPath, [
+        join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+        '-p',
+        tree,
+        '--noUnusedLocals',
+        'false',
+        '--noUnusedParameters',
+        'false',
+      ]);
+    } catch (error) {
+      const wrong = (error as { stdout?: string }).stdout
+        ?.split('\n')
+        .find((line) => bug.patches.some((p) => line.includes(p.file)));
+      if (wrong !== undefined) return `does not compile: ${wrong}`;
+    }
+    return await runTest(tree, bug.caughtBy, env);
+  } finally {
+    for (const [path, text] of originals) writeFileSync(path, text);
+  }
+}
+
+export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
+  const bugs = plantedBugs.filter((b) => only === undefined || b.name === only);
+  const violations: string[] = [];
+  const table: { bug: string; caughtBy: string; assertion: string; seconds: number }[] = [];
+  const queue = [...bugs];
+  const baseline = full ? [...new Set(bugs.map((b) => b.caughtBy))] : [];
+  const work = async (): Promise<void> => {
+    const tree = makeTree();
+    try {
+      for (let test = baseline.pop(); test !== undefined; test = baseline.pop()) {
+        const { first } = await runTest(tree, test, process.env);
+        if (first !== undefined) violations.push(`${test} is red without any bug: ${first}`);
+      }
+      for (let bug = queue.shift(); bug !== undefined; bug = queue.shift()) {
+        const result = await plant(tree, bug);
+        const repeat = repeatCommand('planted', seed, bug.name);
+        if (typeof result === 'string') violations.push(`'${bug.name}': ${result}; ${repeat}`);
+        else if (!result.red)
+          violations.push(`'${bug.name}': ${bug.caughtBy} stays green (${result.seconds.toFixed(1)} s); ${repeat}`);
+        else
+          table.push({
+            bug: bug.name,
+            caughtBy: bug.caughtBy,
+            assertion: result.first ?? '',
+            seconds: Math.round(result.seconds * 10) / 10,
+          });
+      }
+    } finally {
+      rmSync(tree, { recursive: true, force: true });
+    }
+  };
+  await Promise.all(Array.from({ length: COPIES }, work));
+  table.sort((a, b) => bugs.findIndex((x) => x.name === a.bug) - bugs.findIndex((x) => x.name === b.bug));
+  return [
+    {
+      claim: 'each bug planted on purpose turns the test red that is named for it',
+      tried: bugs.length,
+      unit: 'bugs',
+      atLeast: only === undefined ? 16 : 1,
+      violations,
+      figures: { caught: table.length },
+      rows: table,
+    },
+  ];
+}
