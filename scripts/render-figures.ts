@@ -1,8 +1,10 @@
-// Writes the README's measured figures from bench/out/*.json, so that none is typed by hand:
-// run the four benches, then `node dist/scripts/render-figures.js`.
+// Writes measured figures into the documents from bench/out/*.json, so that none is typed by hand. Each stands between a pair
+// of marks, `<!-- name -->` … `<!-- /name -->`; a mark whose runs are not there is left as it was. Run the benches, or
+// `npm run prove -- --full`, then `node dist/scripts/render-figures.js`.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { median } from '../bench/lib/stats.ts';
+import type { Claim } from '../test/proof/proof.ts';
 
 type Row = Record<string, number>;
 
@@ -140,7 +142,52 @@ function render(): string {
   ].join('\n');
 }
 
-const [before, after] = ['<!-- figures -->', '<!-- /figures -->'];
-const readme = readFileSync('README.md', 'utf8');
-const from = readme.indexOf(before) + before.length;
-writeFileSync('README.md', `${readme.slice(0, from)}\n\n${render()}\n\n${readme.slice(readme.indexOf(after))}`);
+interface Proven extends Claim {
+  readonly proof: string;
+  readonly seconds: number;
+}
+
+/** What the last run of all proofs tried, and which planted bug was caught by what. */
+function renderProof(): string {
+  const { startedAt, environment, parameters, results } = outcome<Proven[]>('prove') as Outcome<Proven[]> & {
+    readonly parameters: { readonly full: boolean; readonly seed: number };
+  };
+  const { node, cpu, cpuCount, fileSystem } = environment;
+  const command = `npm run prove${parameters.full ? ' -- --full' : ''}`;
+  const tried = (c: Proven): string =>
+    c.skipped === undefined ? `${show(c.tried)} ${c.unit}` : `skipped: ${c.skipped}`;
+  const planted = results.find((c) => c.proof === 'planted')?.rows ?? [];
+  return [
+    `On ${startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}, ${fileSystem}, Node ${node}, \`${command}\`, seed ${parameters.seed}. Written from`,
+    '`bench/out/prove.json` by `scripts/render-figures.ts`.',
+    '',
+    table(
+      ['proof', 'claim', 'tried', 'violations'],
+      results.map((c) => [
+        `\`${c.proof}\``,
+        c.claim,
+        tried(c),
+        c.skipped === undefined ? String(c.violations.length) : '–',
+      ]),
+    ),
+    '',
+    `**Bugs planted on purpose** (\`npm run test:planted\`), each in a build of its own:`,
+    '',
+    table(
+      ['bug', 'caught by', 'seconds'],
+      planted.map((r) => [String(r.bug), `\`${r.caughtBy}\``, String(r.seconds)]),
+    ),
+  ].join('\n');
+}
+
+function write(document: string, mark: string, benches: readonly string[], body: () => string): void {
+  const missing = benches.filter((name) => !existsSync(`bench/out/${name}.json`));
+  if (missing.length > 0)
+    return console.log(`${document}: '${mark}' is left as it was, there is no ${missing.join(', ')}.json`);
+  const text = readFileSync(document, 'utf8');
+  const from = text.indexOf(`<!-- ${mark} -->`) + `<!-- ${mark} -->`.length;
+  writeFileSync(document, `${text.slice(0, from)}\n\n${body()}\n\n${text.slice(text.indexOf(`<!-- /${mark} -->`))}`);
+}
+
+write('README.md', 'figures', ['append', 'latency', 'before-after', 'syscalls'], render);
+write('docs/guarantees.md', 'proof', ['prove'], renderProof);

@@ -54,7 +54,8 @@ export const errorKinds = {
   CLOSED: {
     retryable: false,
     exit: 1,
-    meaning: 'The log is closed or closing; the record was not appended.',
+    meaning:
+      'The log is closed or closing; the record was not appended. Of an `appendMany` that waited for room in a full lane when the log was closed, a prefix may have been.',
   },
   POISONED: {
     retryable: false,

@@ -31,6 +31,8 @@ export const READ_CHUNK_BYTES = 1024 * 1024;
 export const IDLE_CHECKPOINT_MS = 1000;
 /** How long a close waits for a producer that does not read its acknowledgements. */
 export const CLOSE_GRACE_MS = 1000;
+/** How often a lane is looked at whose producer has not read its acknowledgements for longer than that. */
+export const BUSY_LANE_POLL_MS = 50;
 /** How often a full disk is tried again. */
 export const DISK_FULL_RETRY_MS = 200;
 /** How often a reader in another process looks for new batches. */

@@ -11,7 +11,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
-import { CLOSE_GRACE_MS, DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
+import { BUSY_LANE_POLL_MS, CLOSE_GRACE_MS, DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
 import type { WindowOptions } from '../base/options.ts';
 import type { BatchPlan, CloseReason } from '../base/types.ts';
 import type { Log } from '../log/log.ts';
@@ -55,7 +55,6 @@ export class CommitLoop {
   #lastCommitAt: number;
   #acknowledgedOffset: number;
   #commandsSeen = 0;
-  #stuck = false;
 
   constructor(shared: SharedState, log: Log, window: WindowOptions, clock: Clock, port: CommandPort) {
     this.#shared = shared;
@@ -81,6 +80,7 @@ export class CommitLoop {
       // The last batch may still be under way, where another lane held a full one behind it: it is acknowledged too.
       this.#log.settleAll();
       this.#acknowledge();
+      this.#waitForBusyLanes();
       this.#log.close();
     } catch (error) {
       return this.#fail(error);
@@ -88,17 +88,33 @@ export class CommitLoop {
     return this.#finish();
   }
 
+  /** Whether a lane has no room for acknowledgements of what is durable. */
+  #isOwing(): boolean {
+    return this.#lanes.owesBelow(this.#log.durableOffset);
+  }
+
+  /** A producer that is busy reads its acknowledgements when it comes round; one that is gone never does. */
+  #waitForBusyLanes(): void {
+    const until = this.#clock.monotonicMs() + CLOSE_GRACE_MS;
+    while (this.#isOwing() && this.#clock.monotonicMs() < until) {
+      const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
+      waitForSignal(this.#shared.words, this.#shared.doorbell, seen, 1);
+      this.#acknowledge();
+    }
+  }
+
   /** One turn: at most one batch, or one wait. False once drained after `close`. */
   #turn(): boolean {
     const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
     this.#obey();
     this.#answerFlushes();
+    if (this.#isOwing()) this.#acknowledge();
     const waiting = this.#waiting();
     const reason = closeReason(this.#window, waiting);
     if (reason !== undefined) this.#commit(reason, seen);
     else if (this.#closeId === undefined) this.#sleep(waiting, seen);
     this.#answerFlushes();
-    return !(this.#stuck || (this.#closeId !== undefined && this.#closeDrained()));
+    return !(this.#closeId !== undefined && this.#closeDrained());
   }
 
   #waiting(): Waiting {
@@ -110,15 +126,14 @@ export class CommitLoop {
 
   #commit(reason: CloseReason, seen: number): void {
     const drainedAt = this.#clock.monotonicMs();
-    const { plan, full } = this.#lanes.drain(this.#window);
+    const { plan, full } = this.#lanes.drain(this.#window, this.#flushes.length > 0 || this.#closeId !== undefined);
     if (plan.records === 0) {
       // What is under way belongs to other lanes too.
       this.#log.settleAll();
       this.#acknowledge();
-      // Every lane with records has unread acknowledgements up to its bound: its thread is busy, and will come round, or
-      // it is gone. A close waits for it a little; records left behind were not acknowledged and never will be.
-      this.#stuck = this.#closeId !== undefined && drainedAt - this.#lastCommitAt > CLOSE_GRACE_MS;
-      waitForSignal(this.#shared.words, this.#shared.doorbell, seen, 1);
+      // Every lane with records has unread acknowledgements up to its bound: its thread is busy, or it is gone for good.
+      const forLong = drainedAt - this.#lastCommitAt > CLOSE_GRACE_MS;
+      waitForSignal(this.#shared.words, this.#shared.doorbell, seen, forLong ? BUSY_LANE_POLL_MS : 1);
       return;
     }
     this.#makeRoom(plan);
@@ -181,7 +196,8 @@ export class CommitLoop {
     // Published after the look above and before SLEEPING was set: nobody rang for it.
     const records = this.#lanes.availableRecords();
     const missed = idle ? records > 0 : fullBy(this.#window, records, this.#lanes.availableBytes()) !== undefined;
-    if (!missed) waitForSignal(words, doorbell, seen, idle ? this.#idleMs() : remainingMs(this.#window, waiting));
+    const waitMs = idle ? this.#idleMs() : remainingMs(this.#window, waiting);
+    if (!missed) waitForSignal(words, doorbell, seen, this.#isOwing() ? Math.min(waitMs, BUSY_LANE_POLL_MS) : waitMs);
     Atomics.store(words, sleeping, 0);
     if (idle) this.#notBefore = this.#clock.monotonicMs();
   }

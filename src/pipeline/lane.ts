@@ -18,7 +18,7 @@ import { signalled } from '../platform/waiter.ts';
 export type Payload = Uint8Array | string;
 
 export interface AppendOptions {
-  /** Kept with the record; at most 65,535 bytes. */
+  /** Kept with the record; at most 65,535 bytes. One of 0 bytes is none. */
   readonly key?: Payload;
   /** Marks the last line of a text that ended without a newline. */
   readonly unterminated?: boolean;

@@ -163,7 +163,10 @@ export class SpillwayLog {
     return { shared: this.#shared.buffer, lane: buffer, limits: { maxRecordBytes, maxWaitingBytes } };
   }
 
-  /** Resolves once all that was appended before the call, through any lane, is durable: closes the window early. */
+  /**
+   * Resolves once all that was appended before the call is durable: closes the window early. Of other lanes that is what was
+   * in the lane; what still waits for room there is its producer's to await.
+   */
   async flush(): Promise<void> {
     if (this.#closing !== undefined) throw new SpillwayError('CLOSED', 'flush: the log is closed');
     await this.#lane.allPut();

@@ -93,6 +93,8 @@ export class LaneSet {
   #runs: Run[] = [];
   #fresh: Run[] = [];
   #next = 0;
+  /** Whether the room for acknowledgements counts in this drain. */
+  #draining = false;
 
   add(buffer: SharedArrayBuffer): void {
     const lane = new LaneConsumer(buffer);
@@ -119,8 +121,10 @@ export class LaneSet {
   /**
    * Drains at most one window's worth of records into the plan. The plan is reused by the next call.
    * `full` says which bound of the window ended it, if one did.
+   * @param all also lanes whose producer has left all its acknowledgements unread, and is busy, or gone. Else such a lane is
+   *   left alone, which bounds what waits for its producer; a flush or a close must not wait for it.
    */
-  drain(window: WindowOptions): { plan: BatchPlan; full: 'records' | 'bytes' | undefined } {
+  drain(window: WindowOptions, all = false): { plan: BatchPlan; full: 'records' | 'bytes' | undefined } {
     const plan = this.#plan;
     plan.begin();
     let full: 'records' | 'bytes' | undefined;
@@ -128,6 +132,7 @@ export class LaneSet {
     // Shares first. Where a round of shares moved nothing (what is left is less than a frame for each), one record each
     // of whatever size still fits.
     let sharing = true;
+    this.#draining = all;
     for (let ready = this.#ready(); ready > 0 && full === undefined; ready = this.#ready()) {
       const before = plan.records;
       const parts = sharing ? ready : 1;
@@ -167,15 +172,28 @@ export class LaneSet {
     this.#fresh = [];
   }
 
-  /** THE acknowledgement: everything below `durableOffset`, which a durable write has returned for. */
+  /**
+   * THE acknowledgement: everything below `durableOffset`, which a durable write has returned for. A lane without room for
+   * it gets it later.
+   */
   acknowledge(durableOffset: number): void {
-    let done = 0;
-    while (done < this.#runs.length && this.#runs[done].end <= durableOffset) {
-      const run = this.#runs[done++];
+    const without = new Set<LaneConsumer>();
+    this.#runs = this.#runs.filter((run) => {
+      if (run.end > durableOffset) return true;
+      // Room may come while this goes on; the order of a lane's acknowledgements must stay.
+      if (without.has(run.lane) || run.lane.ackRoom() === 0) {
+        without.add(run.lane);
+        return true;
+      }
       run.lane.acknowledge(run.end - run.records, run.records);
-    }
-    this.#runs.splice(0, done);
+      return false;
+    });
     this.notifyAll();
+  }
+
+  /** Whether durable records wait for room in their lane to be acknowledged. */
+  owesBelow(durableOffset: number): boolean {
+    return this.#runs.some((run) => run.end <= durableOffset);
   }
 
   notifyAll(): void {
@@ -215,6 +233,7 @@ export class LaneSet {
   }
 
   #ackRoom(lane: LaneConsumer): number {
+    if (this.#draining) return 1;
     let promised = 0;
     for (const run of this.#runs) if (run.lane === lane) promised++;
     for (const run of this.#fresh) if (run.lane === lane) promised++;

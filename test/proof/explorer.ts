@@ -1,5 +1,5 @@
 // Crash explorer. Every sequence of up to four steps (three in the quick run) of {append batch, roll, truncate, close and
-// reopen} from a fresh log and from one with sealed and recycled segments; a crash in the midst of every call to the disk;
+// reopen}, and random longer ones, from a fresh log and from one with sealed and recycled segments; a crash in the midst of every call to the disk;
 // after it every subset of what was not on stable storage, as far as a bound, in pages of 4,096 and sectors of 512 bytes;
 // and the kill of the process alone, which keeps the caches. Then again in the midst of every call of the recovery.
 // Each distinct state (what the disk holds × what was acknowledged) is checked once: see checkRecovery.
@@ -23,6 +23,8 @@ const disks: Record<string, SimDiskOptions> = {
 
 interface Bounds {
   readonly length: number;
+  /** Random sequences beyond that length, per disk and start. */
+  readonly longer: number;
   /** Subsets per crash and tear size; beyond it, the extremes, each alone, and random ones. */
   readonly subsets: number;
   /** Every so many states the recovery itself is cut at each call. */
@@ -157,23 +159,34 @@ class Explorer {
 
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
   const bounds: Bounds = full
-    ? { length: 4, subsets: 4096, recoveryEvery: 8 }
-    : { length: 3, subsets: 100, recoveryEvery: 40 };
+    ? { length: 4, longer: 150, subsets: 4096, recoveryEvery: 8 }
+    : { length: 3, longer: 5, subsets: 100, recoveryEvery: 40 };
   const explorer = new Explorer(bounds, seed);
   let tried = 0;
-  for (const diskName of Object.keys(disks)) {
-    for (const startName of Object.keys(starts)) {
-      for (const sequence of sequences(bounds.length)) {
-        if (only !== undefined && only !== `${diskName}/${startName}/${sequence.join('-')}`) continue;
-        explorer.explore(diskName, startName, sequence);
-        tried++;
+  const explore = (name: string): void => {
+    const [disk, start, sequence] = name.split('/');
+    explorer.explore(disk, start, sequence === '' ? [] : (sequence.split('-') as Step[]));
+    tried++;
+  };
+  if (only !== undefined) explore(only);
+  else {
+    const random = seededRandom(seed + 1);
+    const one = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
+    for (const disk of Object.keys(disks)) {
+      for (const start of Object.keys(starts)) {
+        for (const sequence of sequences(bounds.length)) explore(`${disk}/${start}/${sequence.join('-')}`);
+        for (let i = 0; i < bounds.longer; i++) {
+          const length = bounds.length + 1 + Math.floor(random() * 8);
+          const sequence = Array.from({ length }, () => one([...steps, 'appendOverlapped', 'append']));
+          explore(`${disk}/${start}/${sequence.join('-')}`);
+        }
       }
     }
   }
   const atLeast = only !== undefined ? 1 : full ? 100_000 : 4_000;
   return [
     {
-      claim: `after a crash at any call of any sequence of up to ${bounds.length} steps, what was acknowledged is there, and what was found stays`,
+      claim: `after a crash at any call of any sequence of up to ${bounds.length} steps, and of random longer ones, what was acknowledged is there, and what was found stays`,
       tried: explorer.seen.size,
       unit: 'distinct states',
       atLeast,

@@ -257,8 +257,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/pipeline/commit-loop.ts',
-        find: '    if (!missed) waitForSignal',
-        replace: '    if (missed || !missed) waitForSignal',
+        find: 'if (!missed) waitForSignal',
+        replace: 'if (missed || !missed) waitForSignal',
       },
     ],
     caughtBy: 'proof/ring',
@@ -290,7 +290,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/pipeline/commit-loop.ts',
-        find: '      this.#log.settleAll();\n      this.#acknowledge();\n      this.#log.close();',
+        find: '      this.#log.settleAll();\n      this.#acknowledge();\n      this.#waitForBusyLanes();\n      this.#log.close();',
         replace: '      this.#log.close();',
       },
     ],

@@ -1,0 +1,289 @@
+// What a call gives in every state of a log, in the main thread and in a worker, as one table says
+// (test/support/lifecycle-table.ts); and what is left when a thread or a process ends in the midst of things.
+//
+// `only`: part of a case's name as printed in a violation, such as `direct, main thread`.
+
+import { execFileSync, fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { open, type IoMode } from '../../src/index.ts';
+import { verify } from '../../src/log/verify.ts';
+import { JsIo } from '../../src/platform/js-io.ts';
+import { payloadOf, smallLog, type Done, type Task } from '../support/lifecycle-protocol.ts';
+import { randomFrom } from '../support/lifecycle-random.ts';
+import { calls, expected, states } from '../support/lifecycle-table.ts';
+import { temporaryDirectory, workingModes } from '../support/modes.ts';
+import { recordsOf } from '../support/pipeline-logs.ts';
+import { repeatCommand, skip, type Claim, type Prove, type ProofContext } from './proof.ts';
+
+const QUICK = { terminations: 10, exits: 2 };
+const FULL = { terminations: 120, exits: 25 };
+/** A process that ends later than this after its last word hangs. */
+const END_MS = 5_000;
+const TASK_MS = 120_000;
+
+/** Asks a process of its own to carry out a task; a hang of it is a violation like another. */
+async function carriedOut(task: Task): Promise<Done> {
+  const child = fork(new URL('../support/lifecycle-child.js', import.meta.url), { execArgv: ['--no-warnings'] });
+  const answer = once(child, 'message').then(([m]) => m as Done);
+  const gone = once(child, 'exit').then(([code, signal]): Done => ({
+    tried: 0,
+    violations: [`${task.kind}: its process ended with ${code ?? signal}`],
+  }));
+  const limit = setTimeout(() => child.kill('SIGKILL'), TASK_MS);
+  child.send(task);
+  try {
+    return await Promise.race([answer, gone]);
+  } finally {
+    clearTimeout(limit);
+    child.kill('SIGKILL');
+    await gone;
+  }
+}
+
+/** A disk of 1.5 MiB, or why there is none. */
+function smallDisk(dir: string): string | undefined {
+  if (process.getuid?.() !== 0) return 'mounting a tmpfs needs root';
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1536k', 'tmpfs', dir], { stdio: 'ignore' });
+    return undefined;
+  } catch {
+    return 'a tmpfs cannot be mounted here';
+  }
+}
+
+interface Case {
+  readonly name: string;
+  readonly task: Task;
+}
+
+class Lifecycle {
+  readonly #context: ProofContext;
+  readonly #root = temporaryDirectory('spillway-lifecycle-');
+  readonly #mounts: string[] = [];
+  readonly #values: typeof QUICK;
+
+  constructor(context: ProofContext) {
+    this.#context = context;
+    this.#values = context.full ? FULL : QUICK;
+  }
+
+  #wants(name: string): boolean {
+    return this.#context.only === undefined || name.includes(this.#context.only);
+  }
+
+  #repeat(name: string): string {
+    return repeatCommand('lifecycle', this.#context.seed, name);
+  }
+
+  /** Runs cases two at a time. */
+  async #all(cases: readonly Case[]): Promise<{ name: string; done: Done }[]> {
+    const results: { name: string; done: Done }[] = [];
+    const left = cases.filter((c) => this.#wants(c.name));
+    const one = async (): Promise<void> => {
+      for (let c = left.shift(); c !== undefined; c = left.shift()) {
+        results.push({ name: c.name, done: await carriedOut(c.task) });
+      }
+    };
+    await Promise.all([one(), one()]);
+    return results;
+  }
+
+  async cells(): Promise<Claim[]> {
+    const onDisk: Case[] = [];
+    const full: Case[] = [];
+    let noDisk: string | undefined;
+    for (const inWorker of [false, true]) {
+      const where = inWorker ? 'worker thread' : 'main thread';
+      for (const io of this.#modes()) {
+        const others = states.filter((s) => s !== 'full');
+        const task = { kind: 'cells', inWorker, io } as const;
+        onDisk.push({ name: `${io}, ${where}`, task: { ...task, states: others, disk: this.#disk() } });
+        if (io === 'direct') continue; // not on every tmpfs
+        const disk = this.#disk();
+        noDisk ??= smallDisk(disk);
+        if (noDisk !== undefined) continue;
+        this.#mounts.push(disk);
+        full.push({ name: `${io}, ${where}, full`, task: { ...task, states: ['full'], disk } });
+      }
+    }
+    const results = [await this.#all(onDisk), await this.#all(full)];
+    const names = ['every call in every state gives what the table says', 'so does every call on a full disk'];
+    return names.map((claim, i) => {
+      if (i === 1 && noDisk !== undefined) return skip(claim, 'cells', noDisk);
+      const cases = [onDisk, full][i];
+      const columns = states.filter((s) => (s === 'full') === (i === 1));
+      const perCase = columns.flatMap((s) => calls.filter((c) => expected(c, s) !== undefined)).length;
+      const violations = results[i].flatMap(({ name, done }) => [
+        ...done.violations,
+        ...(done.cells ?? [])
+          .filter(
+            (c) =>
+              c.came !== c.expected &&
+              c.came !== c.expected.replace('waits, ', c.state === 'draining' ? '' : 'waits, '),
+          )
+          .map((c) => `${name}: ${c.call} in ${c.state}: ${c.came}, expected ${c.expected} — ${this.#repeat(name)}`),
+      ]);
+      const tried = results[i].reduce((n, { done }) => n + done.tried, 0);
+      const atLeast = perCase * cases.filter((c) => this.#wants(c.name)).length;
+      return { claim, tried, unit: 'cells', atLeast, violations };
+    });
+  }
+
+  async terminations(): Promise<Claim[]> {
+    const { terminations: times } = this.#values;
+    const { seed } = this.#context;
+    const kinds = [
+      [
+        'terminate producers',
+        'a producer that is terminated in mid-append disturbs nobody and loses nothing acknowledged',
+        times,
+      ],
+      [
+        'terminate openers',
+        'a log whose thread was terminated can be opened again at once, with all that was acknowledged (mode js: stays locked)',
+        Math.ceil(times / 2),
+      ],
+      [
+        'terminate a full lane',
+        'a terminated producer with more unread acknowledgements than a lane holds keeps nobody waiting',
+        1,
+      ],
+    ] as const;
+    const claims: Claim[] = [];
+    for (const [kind, claim, count] of kinds) {
+      const cases = this.#modes().map((io): Case => {
+        const task = { kind, io, times: count, seed, disk: this.#disk() };
+        return { name: `${kind}, ${io}`, task: task as Task };
+      });
+      const results = await this.#all(cases);
+      if (results.length === 0) continue;
+      const violations = results.flatMap(({ name, done }) =>
+        done.violations.map((v) => `${v} — ${this.#repeat(name)}`),
+      );
+      const figures: Record<string, number> = {};
+      for (const { done } of results) {
+        for (const [what, n] of Object.entries(done.figures ?? {})) figures[what] = (figures[what] ?? 0) + n;
+      }
+      if (kind === 'terminate producers' && figures['ended with appends under way'] === 0) {
+        violations.push('no producer was ended with appends under way');
+      }
+      const isFullLane = kind === 'terminate a full lane';
+      const tried = results.reduce((n, { done }) => n + done.tried, 0);
+      const atLeast = results.length * (isFullLane ? 4 : count);
+      claims.push({ claim, tried, unit: isFullLane ? 'calls' : 'terminations', atLeast, violations, figures });
+    }
+    return claims;
+  }
+
+  async exits(): Promise<Claim[]> {
+    const random = randomFrom(this.#context.seed);
+    const codes: Record<string, number> = {
+      'process.exit': 7,
+      'an exception': 1,
+      'a rejection': 1,
+      'process.exit while closing': 7,
+      'its last line': 0,
+    };
+    const left: { name: string; io: IoMode; how: string; after: number }[] = [];
+    for (const io of this.#modes()) {
+      for (const how of Object.keys(codes)) {
+        for (let i = 0; i < this.#values.exits; i++) {
+          left.push({ name: `${how}, ${io}, ${i}`, io, how, after: i === 0 ? 0 : Math.floor(random() * 60) });
+        }
+      }
+    }
+    const cases = left.filter((c) => this.#wants(c.name));
+    if (cases.length === 0) return [];
+    const tried = cases.length;
+    const violations: string[] = [];
+    const figures = { acknowledged: 0, 'ended with appends under way': 0 };
+    const one = async (): Promise<void> => {
+      for (let c = cases.shift(); c !== undefined; c = cases.shift()) {
+        const { name, io, how, after } = c;
+        const came = await this.#exit(io, how, after, codes[how]);
+        figures.acknowledged += came.acknowledged;
+        if (came.acknowledged < came.appended) figures['ended with appends under way']++;
+        violations.push(...came.violations.map((v) => `${name}: ${v} — ${this.#repeat(name)}`));
+      }
+    };
+    await Promise.all([one(), one()]);
+    if (figures['ended with appends under way'] === 0 && this.#context.only === undefined) {
+      violations.push('no process ended with appends under way');
+    }
+    const claim = 'a process that ends in mid-flush ends at once, and keeps all that was acknowledged';
+    return [{ claim, tried, unit: 'exits', atLeast: tried, violations, figures }];
+  }
+
+  async #exit(
+    io: IoMode,
+    how: string,
+    after: number,
+    code: number,
+  ): Promise<{ violations: string[]; acknowledged: number; appended: number }> {
+    const dir = this.#disk();
+    const violations: string[] = [];
+    const program = fileURLToPath(new URL('../support/lifecycle-exit.js', import.meta.url));
+    const child = spawn(process.execPath, [program, dir, io, how, String(after)], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let said = '';
+    let limit: NodeJS.Timeout | undefined;
+    child.stdout.on('data', (text: Buffer) => {
+      said += text.toString();
+      if (limit !== undefined || !said.includes('end\n')) return;
+      limit = setTimeout(() => {
+        violations.push(`it had not ended ${END_MS} ms after its last line`);
+        child.kill('SIGKILL');
+      }, END_MS);
+    });
+    const start = setTimeout(() => child.kill('SIGKILL'), 4 * END_MS);
+    const [came] = (await once(child, 'close')) as [number | null];
+    clearTimeout(limit);
+    clearTimeout(start);
+    if (came !== code && violations.length === 0) violations.push(`it ended with ${came}, expected ${code}`);
+    const acks = said
+      .split('\n')
+      .filter((line) => /^\d/.test(line))
+      .map((line) => line.split(' ').map(Number));
+    const log = await open({ ...smallLog, dir, io });
+    const records = await recordsOf(log);
+    await log.close();
+    const garbled = records.findIndex((r, i) => !payloadOf('exit', i).equals(r.payload));
+    if (garbled >= 0) violations.push(`offset ${garbled} is not what was appended`);
+    const lost = acks.find(([i, offset]) => i !== offset || offset >= records.length);
+    if (lost !== undefined) violations.push(`record ${lost[0]} was acknowledged at ${lost[1]} of ${records.length}`);
+    const appended = 120;
+    if (how === 'its last line' && acks.length !== appended)
+      violations.push(`${acks.length} of ${appended} acknowledged`);
+    const { problems } = verify(new JsIo(), dir);
+    violations.push(...problems.map((p) => `verify: ${p.file}@${p.position}: ${p.message}`));
+    return { violations, acknowledged: acks.length, appended };
+  }
+
+  end(): void {
+    for (const mount of this.#mounts) execFileSync('umount', ['-l', mount], { stdio: 'ignore' });
+    rmSync(this.#root, { recursive: true, force: true });
+  }
+
+  #disk(): string {
+    mkdirSync(this.#root, { recursive: true });
+    return mkdtempSync(join(this.#root, 'disk-'));
+  }
+
+  /** The fastest that works, and the one without the addon; all of them in the long run. */
+  #modes(): readonly IoMode[] {
+    return this.#context.full ? workingModes : workingModes.filter((m, i) => i === 0 || m === 'js');
+  }
+}
+
+export const prove: Prove = async (context) => {
+  const lifecycle = new Lifecycle(context);
+  try {
+    return [...(await lifecycle.cells()), ...(await lifecycle.terminations()), ...(await lifecycle.exits())];
+  } finally {
+    lifecycle.end();
+  }
+};
