@@ -9,7 +9,8 @@ import t, { type Test } from 'tap';
 import { open, openLane, read, type LaneHandle, type LogOptionsInput, type SpillwayLog } from '../../src/index.ts';
 import { verify } from '../../src/log/verify.ts';
 import { readerIo } from '../../src/platform/choose-io.ts';
-import { temporaryDirectory } from '../support/modes.ts';
+import type { WriterTask } from '../support/kill-writer.ts';
+import { temporaryDirectory, workingModes } from '../support/modes.ts';
 
 async function opened(t: Test, options: Partial<LogOptionsInput> = {}): Promise<SpillwayLog> {
   const dir = temporaryDirectory('spillway-hostile-');
@@ -111,14 +112,11 @@ t.test('retentionMs applies to an idle log', async (t) => {
 t.test('verify of a log that is written, rolled and truncated meanwhile finds nothing wrong', async (t) => {
   const dir = temporaryDirectory('spillway-live-');
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  const writer = spawn(
-    process.execPath,
-    [fileURLToPath(new URL('../support/kill-writer.js', import.meta.url)), dir, 'auto', '1'],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  await once(writer.stdout, 'data');
+  const task: WriterTask = { dir, io: workingModes[0], run: 1, threads: 1, retentionBytes: 0 };
+  const entry = fileURLToPath(new URL('../support/kill-writer.js', import.meta.url));
+  const writer = spawn(process.execPath, [entry, JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // It tells 'O' once it is open, 'a …' of each acknowledgement.
+  for (let told = ''; !told.includes('\na ');) told += String((await once(writer.stdout, 'data'))[0]);
   writer.stdout.resume();
   let segments = 0;
   // The writer goes on only while its pipe is read: let it, between two looks.
