@@ -43,7 +43,13 @@ export function scanSegment(
       index.add((batch as Batch).header, rows as { name: string; records: number }[]);
       continue;
     }
-    return endOf(file, index, durableOffset, wrong);
+    const end = endOf(file, index, durableOffset, wrong);
+    // A live writer may have written this batch, and one behind it, while that was looked for.
+    const cameSince =
+      end.resumeAt !== undefined &&
+      'invalid' in batch &&
+      !('invalid' in file.batchAt(index.endPosition, index.nextOffset));
+    if (!cameSince) return end;
   }
 }
 
