@@ -15,6 +15,12 @@
 #include <cerrno>
 #include <cstdio>
 
+#if defined(SPILLWAY_TEST_HOOKS)
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#endif
+
 namespace spillway {
 
 static_assert(sizeof(off_t) == 8, "segments may pass 2 GiB");
@@ -82,7 +88,60 @@ std::string directoryOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+#if defined(SPILLWAY_TEST_HOOKS)
+// For test/proof/kills.ts, in an addon of its own (test/support/build-addon.ts), never in what ships.
+// SPILLWAY_TEST_KILL_AT=17:before ends the process by SIGKILL right before the 17th call of all its threads, `17:after`
+// right after it, `17:torn` after the first half of it where it is a write: a kill between two pages leaves that.
+struct KillAt {
+  long call = 0;
+  char when = 0;
+
+  KillAt() {
+    const char* text = std::getenv("SPILLWAY_TEST_KILL_AT");
+    char* end = nullptr;
+    if (text != nullptr) call = std::strtol(text, &end, 10);
+    if (end != nullptr && *end == ':') when = end[1];
+  }
+};
+const KillAt killAt;
+std::atomic<long> callsBegun{0};
+thread_local bool tearing = false;
+
+class AroundCall {
+ public:
+  AroundCall() {
+    if (due_ && killAt.when == 'b') die();
+    tearing = due_ && killAt.when == 't';
+  }
+  ~AroundCall() {
+    if (due_) die();
+  }
+  static size_t lengthOf(size_t length) {
+    return tearing && length > kSectorBytes ? length / 2 / kSectorBytes * kSectorBytes : length;
+  }
+
+ private:
+  static void die() { ::kill(::getpid(), SIGKILL); }
+
+  const bool due_ = ++callsBegun == killAt.call;
+};
+#else
+struct AroundCall {
+  ~AroundCall() {}  // not trivial, or compilers call its only use unused
+  static size_t lengthOf(size_t length) { return length; }
+};
+#endif
+
 }  // namespace
+
+/** Makes a system call and counts it: each counted call is made here. */
+template <typename Call>
+auto Files::counted(int counter, Call call) const {
+  const AroundCall around;
+  const auto answer = call();
+  counters_.count(counter);
+  return answer;
+}
 
 const char* durableCallName(Mode mode) {
 #if defined(__linux__)
@@ -95,8 +154,7 @@ const char* durableCallName(Mode mode) {
 Opened Files::openCounted(const char* path, int flags) const {
   int fd;
   do {
-    fd = ::open(path, flags | O_CLOEXEC, kFileMode);
-    counters_.count(kOpenat);
+    fd = counted(kOpenat, [&] { return ::open(path, flags | O_CLOEXEC, kFileMode); });
   } while (fd < 0 && errno == EINTR);
   if (fd < 0) return {failed("openat"), -1};
   return {Result{}, fd};
@@ -116,8 +174,7 @@ Opened Files::open(const std::string& path, How how, bool direct) const {
 }
 
 Result Files::close(int fd) const {
-  const int status = ::close(fd);
-  counters_.count(kClose);
+  const int status = counted(kClose, [&] { return ::close(fd); });
   // Linux has released the descriptor when close is interrupted: a second close could hit another thread's new file.
   if (status != 0 && errno != EINTR) return failed("close");
   return {};
@@ -127,8 +184,7 @@ Result Files::allocate(int fd, int64_t bytes) const {
 #if defined(__linux__)
   int status;
   do {
-    status = ::fallocate(fd, 0, 0, bytes);
-    counters_.count(kFallocate);
+    status = counted(kFallocate, [&] { return ::fallocate(fd, 0, 0, bytes); });
   } while (status != 0 && errno == EINTR);
   if (status == 0) return {};
   if (errno != EOPNOTSUPP) return failed("fallocate");
@@ -138,8 +194,7 @@ Result Files::allocate(int fd, int64_t bytes) const {
   const off_t size = ::lseek(fd, 0, SEEK_END);
   if (size < 0) return failed("lseek");
   if (size >= bytes) return {};
-  const int grown = ::ftruncate(fd, bytes);
-  counters_.count(kFtruncate);
+  const int grown = counted(kFtruncate, [&] { return ::ftruncate(fd, bytes); });
   return grown == 0 ? Result{} : failed("ftruncate");
 }
 
@@ -147,8 +202,9 @@ Result Files::writeAll(const WriteCall& call, size_t unitBytes, bool commit, int
                        int64_t position) const {
   size_t done = 0;
   while (done < length) {
-    const ssize_t n = call.run(fd, bytes + done, length - done, position + static_cast<off_t>(done));
-    counters_.count(call.counter);
+    const ssize_t n = counted(call.counter, [&] {
+      return call.run(fd, bytes + done, AroundCall::lengthOf(length - done), position + static_cast<off_t>(done));
+    });
     if (commit) counters_.count(kCommitWrites);
     if (n < 0) {
       if (errno == EINTR && call.repeatInterrupted) continue;
@@ -186,37 +242,32 @@ Result Files::durableWrite(Mode mode, int fd, const uint8_t* bytes, size_t lengt
 }
 
 Result Files::sync(int fd) const {
-  const int status = syncData(fd);
-  counters_.count(kFdatasync);
+  const int status = counted(kFdatasync, [&] { return syncData(fd); });
   return status == 0 ? Result{} : failed("fdatasync");
 }
 
 Result Files::syncDir(const std::string& path) const {
   const Opened directory = openCounted(path.c_str(), O_RDONLY | O_DIRECTORY);
   if (!directory.result.ok()) return directory.result;
-  const int status = syncWhole(directory.fd);
+  const int status = counted(kFsync, [&] { return syncWhole(directory.fd); });
   const Result synced = status == 0 ? Result{} : failed("fsync");
-  counters_.count(kFsync);
   const Result closed = close(directory.fd);
   return synced.ok() ? closed : synced;
 }
 
 Result Files::rename(const std::string& from, const std::string& to) const {
-  const int status = ::rename(from.c_str(), to.c_str());
-  counters_.count(kRename);
+  const int status = counted(kRename, [&] { return ::rename(from.c_str(), to.c_str()); });
   if (status != 0) return failed("rename");
   return syncDir(directoryOf(to));
 }
 
 Result Files::unlink(const std::string& path) const {
-  const int status = ::unlink(path.c_str());
-  counters_.count(kUnlink);
+  const int status = counted(kUnlink, [&] { return ::unlink(path.c_str()); });
   return status == 0 ? Result{} : failed("unlink");
 }
 
 Result Files::lock(int fd) const {
-  const int status = ::flock(fd, LOCK_EX | LOCK_NB);
-  counters_.count(kFlock);
+  const int status = counted(kFlock, [&] { return ::flock(fd, LOCK_EX | LOCK_NB); });
   return status == 0 ? Result{} : failed("flock");
 }
 

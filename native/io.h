@@ -69,6 +69,8 @@ class Files {
   Result writeAll(const WriteCall& call, size_t unitBytes, bool commit, int fd, const uint8_t* bytes, size_t length,
                   int64_t position) const;
   Opened openCounted(const char* path, int flags) const;
+  template <typename Call>
+  auto counted(int counter, Call call) const;
 
   Counters counters_;
 };

@@ -113,10 +113,21 @@ export class DirectoryLock {
     }
   }
 
-  /** The file stays: removing it would let a third process lock a name that is gone while a second waits for it. */
+  /**
+   * The file stays: removing it would let a third process lock a name that is gone while a second waits for it. Does not throw:
+   * on a disk that is gone there is nothing to release, and the kernel's lock goes with its descriptor.
+   */
   release(): void {
-    this.#io.write(this.#fd, Buffer.from(' '.repeat(TEXT_BYTES)), 0);
-    this.#io.close(this.#fd);
+    for (const step of [
+      () => this.#io.write(this.#fd, Buffer.from(' '.repeat(TEXT_BYTES)), 0),
+      () => this.#io.close(this.#fd),
+    ]) {
+      try {
+        step();
+      } catch {
+        // What became of the log is told by whoever closed it.
+      }
+    }
   }
 }
 

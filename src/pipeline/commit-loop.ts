@@ -302,7 +302,7 @@ export class CommitLoop {
     for (;;) {
       const seen = Atomics.load(this.#shared.words, this.#shared.doorbell);
       for (let command = this.#port.next(); command !== undefined; command = this.#port.next()) {
-        if (command.kind === 'close') return { id: command.id };
+        if (command.kind === 'close') return { id: command.id, error: told };
         if (command.kind !== 'lane') this.#port.reply({ id: command.id, error: told });
       }
       waitForSignal(this.#shared.words, this.#shared.doorbell, seen, Infinity);

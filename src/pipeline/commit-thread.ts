@@ -148,7 +148,11 @@ export class CommitThread {
     const id = this.#nextId++;
     return new Promise<void>((resolve, reject) => {
       if (this.#ended !== undefined) return reject(this.#ended);
-      if (this.#waiting.size === 0) this.#port.ref();
+      if (this.#waiting.size === 0) {
+        this.#port.ref();
+        // Its death must be heard too: the port closes with it, and the process would end with nobody answered.
+        this.#worker.ref();
+      }
       this.#waiting.set(id, { resolve, reject });
       this.#post({ ...command, id });
     });
@@ -174,7 +178,10 @@ export class CommitThread {
     const { id, error } = message.reply;
     const waiter = this.#waiting.get(id);
     this.#waiting.delete(id);
-    if (this.#waiting.size === 0) this.#port.unref();
+    if (this.#waiting.size === 0) {
+      this.#port.unref();
+      this.#worker.unref();
+    }
     if (error === undefined) waiter?.resolve();
     else waiter?.reject(fromErrorMessage(error));
   }
