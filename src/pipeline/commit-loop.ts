@@ -187,11 +187,7 @@ export class CommitLoop {
       this.#lanes.retire();
       this.#shared.set('lanes', this.#lanes.size);
     }
-    const lacking = (bound: number, have: number): number => (idle ? 1 : Math.max(1, bound - have));
-    this.#lanes.wakeAfter(
-      lacking(this.#window.maxRecords, waiting.records),
-      lacking(this.#window.maxBytes, waiting.bytes),
-    );
+    this.#lanes.wakeAt(idle ? 1 : this.#window.maxRecords, idle ? 1 : this.#window.maxBytes);
     Atomics.store(words, sleeping, 1);
     // Published after the look above and before SLEEPING was set: nobody rang for it.
     const records = this.#lanes.availableRecords();

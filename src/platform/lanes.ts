@@ -200,15 +200,23 @@ export class LaneSet {
     for (const lane of this.#lanes) lane.notify();
   }
 
-  /** Before sleeping: each lane rings once it holds its part of what a full batch still lacks. */
-  wakeAfter(records: number, bytes: number): void {
-    const lanes = Math.max(1, this.#lanes.length);
-    for (const lane of this.#lanes) {
-      lane.wakeAfter(
-        lane.availableRecords() + Math.max(1, Math.ceil(records / lanes)),
-        lane.availableBytes() + Math.max(1, Math.ceil(bytes / lanes)),
-      );
-    }
+  /**
+   * Before sleeping: rings once `records` or `bytes` wait in all lanes together, or a little earlier: each lane rings when it has
+   * brought its part of what is lacking. What waits now is looked at once, so that what is lacking and where each lane
+   * stands belong together.
+   */
+  wakeAt(records: number, bytes: number): void {
+    const now = this.#lanes.map((lane) => ({ lane, records: lane.availableRecords(), bytes: lane.availableBytes() }));
+    const part = (bound: number, waiting: number): number => Math.max(1, Math.ceil((bound - waiting) / now.length));
+    const recordsEach = part(
+      records,
+      now.reduce((sum, l) => sum + l.records, 0),
+    );
+    const bytesEach = part(
+      bytes,
+      now.reduce((sum, l) => sum + l.bytes, 0),
+    );
+    for (const l of now) l.lane.wakeAfter(l.records + recordsEach, l.bytes + bytesEach);
   }
 
   /** Forgets lanes that their producer closed and whose every acknowledgement was read. Returns how many. */

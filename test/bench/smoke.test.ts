@@ -19,8 +19,10 @@ for (const [name, tool] of [
   ['append', 'c++'],
   ['latency', 'c++'],
   ['before-after', 'c++'],
+  ['memory', undefined],
+  ['recovery', 'strace'],
 ] as const) {
-  const missing = has(tool) ? false : `${tool} is not installed`;
+  const missing = tool === undefined || has(tool) ? false : `${tool} is not installed`;
   t.test(`bench:${name} --smoke`, { skip: missing }, async (t) => {
     const run = spawnSync(process.execPath, [bench(name), '--smoke'], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stderr}\n${run.stdout.slice(-2000)}`);

@@ -382,19 +382,19 @@ t.test('retire: only lanes that are closed, empty and whose acknowledgements wer
   t.equal(shares(p.set.drain(wide).plan, 1)[0], 1, 'a new lane takes the place');
 });
 
-t.test('wakeAfter: a sleeping consumer is woken once its lanes hold their parts', async (t) => {
+t.test('wakeAt: a sleeping consumer is woken once its lanes hold their parts', async (t) => {
   const p = new Producers(2);
   p.set.drain(wide);
   p.set.release();
   const rings = (): number => p.shared.words[p.shared.doorbell];
-  p.set.wakeAfter(10, 1_000_000);
+  p.set.wakeAt(10, 1_000_000);
   Atomics.store(p.shared.words, p.shared.sleeping, 1);
   const before = rings();
   p.put(0, 0, 4);
   t.equal(rings(), before, 'four of five');
   p.put(0, 4, 5);
   t.equal(rings(), before + 1, 'five of ten, from one of two lanes');
-  p.set.wakeAfter(1, 1);
+  p.set.wakeAt(1, 1);
   p.put(1, 0, 1);
   t.equal(rings(), before + 2, 'one is enough when one lacks');
 });

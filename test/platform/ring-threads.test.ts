@@ -168,7 +168,7 @@ t.test('two producers into a LaneSet: each in order, offsets dense, acknowledged
       else
         sleeper.sleep(
           () => lanes.availableBytes() > 0,
-          () => lanes.wakeAfter(1, 1),
+          () => lanes.wakeAt(1, 1),
         );
       continue;
     }
@@ -212,7 +212,7 @@ for (const spin of [false, true]) {
           if (!spin)
             sleeper.sleep(
               () => lanes.availableBytes() > 0,
-              () => lanes.wakeAfter(1, window.maxBytes),
+              () => lanes.wakeAt(1, window.maxBytes),
             );
           else if (performance.now() > giveUpAt) break;
           continue;

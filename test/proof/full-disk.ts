@@ -1,0 +1,210 @@
+// A disk that is really full, and memory that is really limited. On a small tmpfs and a small ext4, in every I/O mode that
+// works there, two producers append until nothing goes any more; then space returns in different ways, or the log is closed
+// and opened. Whatever is acknowledged is looked for by another process, byte for byte. The cases: test/support/full-disk-cases.ts.
+//
+// And a log under load inside a memory cgroup: the page cache of what it writes counts towards the limit as its own memory
+// does. It must be reclaimed; nothing may be killed.
+
+import { execFile } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { seededRandom32 } from '../../src/base/clock.ts';
+import type { IoMode } from '../../src/base/types.ts';
+import { Case, OtherProcess, scenarios } from '../support/full-disk-cases.ts';
+import { MemoryGroup } from '../support/full-disk-cgroup.ts';
+import { diskBytes, SmallDisk, type DiskKind } from '../support/full-disk-mounts.ts';
+import { temporaryDirectory, workingModes } from '../support/modes.ts';
+import { repeatCommand, skip, type Claim, type ProofContext } from './proof.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const QUICK = { rounds: 1, floodSeconds: 2, floodModes: 1 };
+const FULL = { rounds: 6, floodSeconds: 10, floodModes: 4 };
+/** Disks in use at the same time: most of a case is waiting. */
+const AT_ONCE = 8;
+/** Node, two threads, one lane of 16 MiB, staging, and the under-way load of the child; the rest is for the page cache. */
+const LIMIT_BYTES = 160 * MIB;
+/** So much at least is written, however slow the disk: several times what the limit leaves for the page cache. */
+const FLOOD_BYTES = 3 * LIMIT_BYTES;
+const FLOOD_LIMIT_MS = 90_000;
+
+const claims: Record<keyof typeof scenarios, string> = {
+  deleted: 'full: appends wait, then BACKLOG_FULL, nothing false is acknowledged; it goes on when a file is deleted',
+  truncated: 'the same, and it goes on when truncateBefore frees segments',
+  retention: 'the same, and it goes on when segments become older than retentionMs',
+  closed: 'closed while full: DISK_FULL, and reopening finds exactly what was acknowledged',
+  'opened full': 'opened on a disk without one free block: a new log gets DISK_FULL, one that is there goes on',
+  spare: 'full while the next segment is prepared in the background, and not when it is needed: nobody notices',
+};
+
+interface Tried {
+  readonly scenario: string;
+  readonly violations: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** All cases of one disk and mode, one after the other; each in a directory of its own, at another degree of fullness. */
+async function tryPlace(
+  kind: DiskKind,
+  io: IoMode,
+  rounds: number,
+  { seed, only }: ProofContext,
+  reader: OtherProcess,
+): Promise<Tried[]> {
+  const tried: Tried[] = [];
+  const disk = SmallDisk.make(kind, diskBytes[kind]);
+  try {
+    for (let round = 0; round < rounds; round++) {
+      for (const [number, [scenario, run]] of Object.entries(scenarios).entries()) {
+        const name = `${kind}/${io}/${scenario}/${round}`;
+        if (only !== undefined && only !== name) continue;
+        const random = seededRandom32(seed + round * 100 + number);
+        // From barely more than what opening takes up to five segments, in blocks.
+        const free = Math.floor((320 * KIB + (random() % (1000 * KIB))) / 4096) * 4096;
+        const dir = join(disk.dir, 'log');
+        const place = { disk, dir, io, run: 1 + 2 * (round * 10 + number), free, reader };
+        const c = new Case(place);
+        try {
+          await run(c, place);
+        } catch (error) {
+          c.wrong.push(error instanceof Error ? error.message : String(error));
+        }
+        await c.end();
+        for (const used of ['log', 'fresh']) rmSync(join(disk.dir, used), { recursive: true, force: true });
+        const violations = c.wrong.map((w) => `${name}: ${w}; ${repeatCommand('full-disk', seed, name)}`);
+        tried.push({ scenario, violations, notes: c.notes });
+      }
+    }
+  } finally {
+    disk.unmount();
+  }
+  return tried;
+}
+
+/** The modes of a disk of this kind, or why there is none here. */
+function modesOf(kind: DiskKind): IoMode[] | string {
+  try {
+    const disk = SmallDisk.make(kind, diskBytes[kind]);
+    try {
+      return disk.modes();
+    } finally {
+      disk.unmount();
+    }
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+async function tryDisks(context: ProofContext): Promise<Claim[]> {
+  const { rounds } = context.full ? FULL : QUICK;
+  const jobs: { kind: DiskKind; io: IoMode }[] = [];
+  const reasons: string[] = [];
+  for (const kind of ['tmpfs', 'ext4'] as const) {
+    const modes = modesOf(kind);
+    if (typeof modes === 'string') reasons.push(modes);
+    else jobs.push(...modes.map((io) => ({ kind, io })));
+  }
+  if (jobs.length === 0) return Object.values(claims).map((claim) => skip(claim, 'full disks', reasons.join('; ')));
+  const atLeast = context.only === undefined ? jobs.length * rounds : 0;
+  const figures = { 'disks and modes': [...jobs.map((j) => `${j.kind} ${j.io}`), ...reasons].join(', ') };
+  const reader = new OtherProcess();
+  const tried: Tried[] = [];
+  try {
+    const worker = async (): Promise<void> => {
+      for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
+        tried.push(...(await tryPlace(job.kind, job.io, rounds, context, reader)));
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  } finally {
+    reader.end();
+  }
+  return Object.entries(claims).map(([scenario, claim]) => {
+    const mine = tried.filter((x) => x.scenario === scenario);
+    const violations = mine.flatMap((x) => x.violations);
+    const notes: Record<string, number> = {};
+    for (const note of mine.flatMap((x) => x.notes)) notes[note] = (notes[note] ?? 0) + 1;
+    return { claim, tried: mine.length, unit: 'full disks', atLeast, violations, figures: { ...figures, ...notes } };
+  });
+}
+
+interface Flood {
+  readonly mode: IoMode;
+  readonly durableOffset: number;
+  readonly diskBytes: number;
+  readonly rssMiB: number;
+  readonly anonymousMiB: number;
+}
+
+async function flood(io: IoMode, seconds: number): Promise<{ wrong: string[]; figure: string }> {
+  const dir = temporaryDirectory(`spillway-flood-${process.pid}-`);
+  const group = MemoryGroup.make(`spillway-flood-${process.pid}-${io}`, LIMIT_BYTES);
+  const wrong: string[] = [];
+  try {
+    const child = fileURLToPath(new URL('../support/full-disk-flood.js', import.meta.url));
+    const [command, args] = group.inside(process.execPath, [child, dir, io, String(seconds), String(FLOOD_BYTES)]);
+    let told: Flood | undefined;
+    try {
+      const { stdout } = await promisify(execFile)(command, args, { timeout: FLOOD_LIMIT_MS });
+      told = JSON.parse(stdout) as Flood;
+    } catch (error) {
+      const { signal, code, message } = error as { signal?: string; code?: number; message: string };
+      wrong.push(`the child ended by ${signal ?? `code ${code}`}: ${message.split('\n').at(-2)}`);
+    }
+    const events = group.events();
+    if (events.oomKills > 0) wrong.push(`${events.oomKills} processes were killed for want of memory`);
+    if (told === undefined) return { wrong, figure: `limit met ${events.limitMet} times` };
+    const written = told.diskBytes / MIB;
+    // Past the page cache nothing but the filling of segments counts; through it, far more was written than fits.
+    if (told.mode !== 'direct' && events.limitMet === 0)
+      wrong.push('the limit was never met: nothing had to be reclaimed');
+    if (told.diskBytes < FLOOD_BYTES) wrong.push(`only ${written.toFixed(0)} MiB were written: no load`);
+    if (told.anonymousMiB > LIMIT_BYTES / MIB) wrong.push(`${told.anonymousMiB.toFixed(0)} MiB of anonymous memory`);
+    const figure =
+      `${written.toFixed(0)} MiB written, at most ${told.anonymousMiB.toFixed(0)} MiB anonymous, RSS ${told.rssMiB.toFixed(0)} MiB, ` +
+      `limit met ${events.limitMet} times, page cache ${(events.cacheBytes / MIB).toFixed(0)} MiB at the end`;
+    return { wrong, figure };
+  } finally {
+    group.remove();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function tryMemory({ full, seed, only }: ProofContext): Promise<Claim> {
+  const claim = `under load inside a memory cgroup of ${LIMIT_BYTES / MIB} MiB nothing is killed, and the page cache is reclaimed`;
+  const { floodSeconds, floodModes } = full ? FULL : QUICK;
+  // Through the page cache first: there it weighs.
+  const modes = [...workingModes].sort((a, b) => Number(a === 'direct') - Number(b === 'direct')).slice(0, floodModes);
+  const violations: string[] = [];
+  const figures: Record<string, string> = {};
+  let tried = 0;
+  for (const io of modes) {
+    const name = `memory/${io}`;
+    if (only !== undefined && only !== name) continue;
+    try {
+      const { wrong, figure } = await flood(io, floodSeconds);
+      figures[io] = figure;
+      violations.push(...wrong.map((w) => `${name}: ${w} (${figure}); ${repeatCommand('full-disk', seed, name)}`));
+      tried++;
+    } catch (error) {
+      return skip(claim, 'runs', (error as Error).message);
+    }
+  }
+  return { claim, tried, unit: 'runs', atLeast: only === undefined ? modes.length : 0, violations, figures };
+}
+
+export async function prove(context: ProofContext): Promise<Claim[]> {
+  const quota = skip(
+    'a used-up quota (EDQUOT) is a full disk',
+    'quotas',
+    "needs a kernel with quota formats; the simulated disk of the proof 'faults' returns EDQUOT at every call",
+  );
+  if (process.getuid?.() !== 0) {
+    const why = 'mounting small disks and limiting memory needs root';
+    return [...Object.values(claims).map((c) => skip(c, 'full disks', why)), skip('memory limit', 'runs', why), quota];
+  }
+  const disks = context.only?.startsWith('memory/') === true ? [] : await tryDisks(context);
+  return [...disks, await tryMemory(context), quota];
+}
