@@ -302,3 +302,36 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
   if (at !== end) return { invalid: 'the batch holds more bytes than its records' };
   return records;
 }
+
+/** Checks the frames of a checked batch as `decodeRecords` does, and only counts them. Hot: per record. */
+export function countRecords(
+  batch: Uint8Array,
+  header: BatchHeader,
+  rows: readonly StreamRow[],
+  from: number,
+): { records: number; bytes: number } | Invalid {
+  const known = new Set(rows.map((r) => r.id));
+  const v = viewOf(batch);
+  const end = BATCH_HEADER_BYTES + header.bodyBytes;
+  let at = BATCH_HEADER_BYTES + header.tableBytes;
+  let lastStream = -1;
+  let [records, bytes] = [0, 0];
+  for (let i = 0; i < header.records; i++) {
+    if (at + RECORD_HEADER_BYTES > end) return { invalid: `record ${i} of ${header.records} lies beyond the batch` };
+    const payloadBytes = v.getUint32(at, true);
+    const meta = v.getUint32(at + 4, true);
+    const frame = RECORD_HEADER_BYTES + v.getUint16(at + 14, true) + payloadBytes;
+    const next = at + Math.ceil(frame / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
+    const stream = meta & 0xffff;
+    if (next > end || meta >>> 24 !== 0 || (stream !== lastStream && !known.has(stream))) {
+      return { invalid: `record ${i} of ${header.records} does not fit the batch` };
+    }
+    lastStream = stream;
+    if (header.baseOffset + i >= from) {
+      records++;
+      bytes += payloadBytes;
+    }
+    at = next;
+  }
+  return at === end ? { records, bytes } : { invalid: 'the batch holds more bytes than its records' };
+}

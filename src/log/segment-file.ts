@@ -31,6 +31,7 @@ export class SegmentFile {
   #chunk: Uint8Array = new Uint8Array(0);
   #chunkAt = 0;
   #ahead = 16 * BLOCK_BYTES;
+  #own: Uint8Array | undefined;
 
   private constructor(io: FileIo, fd: number, name: string, header: SegmentHeader, fileBytes: number) {
     this.#io = io;
@@ -66,16 +67,30 @@ export class SegmentFile {
   batchAt(position: number, expectedOffset: number): Batch | Invalid {
     const cached = this.#decode(position, expectedOffset);
     if (cached !== undefined && !('invalid' in cached)) return cached;
+    if (cached === undefined) {
+      // Its header is here and sound, its end is not: what is here of it is kept, only the rest is read.
+      const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position) as BatchHeader;
+      this.#load(position, Math.max(header.batchBytes, this.#ahead), true);
+      const whole = this.#decode(position, expectedOffset);
+      if (whole !== undefined && !('invalid' in whole)) return this.#wentWell(whole);
+    }
     this.#load(position, this.#ahead);
     const fresh = this.#decode(position, expectedOffset);
     if (fresh === undefined) {
       // The batch is longer than the chunk, and its header is sound: the length is within the file.
       const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position) as BatchHeader;
-      this.#load(position, header.batchBytes);
-      return this.#decode(position, expectedOffset) ?? { invalid: 'the file ends inside a batch' };
+      this.#load(position, header.batchBytes, true);
+      const whole = this.#decode(position, expectedOffset) ?? { invalid: 'the file ends inside a batch' };
+      return 'invalid' in whole ? whole : this.#wentWell(whole);
     }
-    this.#ahead = 'invalid' in fresh ? BLOCK_BYTES : Math.min(READ_CHUNK_BYTES, this.#ahead * 2);
+    if (!('invalid' in fresh)) return this.#wentWell(fresh);
+    this.#ahead = BLOCK_BYTES;
     return fresh;
+  }
+
+  #wentWell(batch: Batch): Batch {
+    this.#ahead = Math.min(READ_CHUNK_BYTES, this.#ahead * 2);
+    return batch;
   }
 
   /** A valid batch of this life of the segment at `position`, whatever its offset. For looking behind damage. */
@@ -99,6 +114,11 @@ export class SegmentFile {
   /** Bytes of exactly one batch are read next: for jumps along an index. */
   readExactly(bytes: number): void {
     this.#ahead = bytes;
+  }
+
+  /** Batches are looked at and let go, never kept: one buffer serves them all. */
+  keepNothing(buffer: Uint8Array): void {
+    this.#own = buffer;
   }
 
   /** Forces what the file holds to stable storage; for a reader that cannot ask the writer. */
@@ -146,11 +166,22 @@ export class SegmentFile {
     return checksumMatches(bytes, { bodyBytes } as BatchHeader, this.#io.bytes.crc32c);
   }
 
-  #load(position: number, bytes: number): void {
+  /** @param keep what the chunk already holds from `position` on is not read again */
+  #load(position: number, bytes: number, keep = false): void {
     const wanted = Math.max(0, Math.min(bytes, this.fileBytes - position));
-    const chunk = Buffer.allocUnsafeSlow(wanted);
-    const n = this.#io.read(this.#fd, chunk, position);
-    this.#chunk = chunk.subarray(0, n);
+    const chunk = this.#room(wanted);
+    const at = position - this.#chunkAt;
+    const kept = keep && at >= 0 ? Math.min(wanted, Math.max(0, this.#chunk.length - at)) : 0;
+    if (kept > 0) chunk.set(this.#chunk.subarray(at, at + kept));
+    const n = kept < wanted ? this.#io.read(this.#fd, chunk.subarray(kept), position + kept) : 0;
+    this.#chunk = chunk.subarray(0, kept + n);
     this.#chunkAt = position;
+  }
+
+  /** A fresh buffer, since records that were handed out are views; the same again for one who keeps none. */
+  #room(bytes: number): Uint8Array {
+    if (this.#own === undefined) return Buffer.allocUnsafeSlow(bytes);
+    if (this.#own.length < bytes) this.#own = Buffer.allocUnsafeSlow(Math.max(bytes, READ_CHUNK_BYTES));
+    return this.#own.subarray(0, bytes);
   }
 }

@@ -3,8 +3,9 @@
 // just writing looks like a torn tail.
 
 import type { Problem } from '../base/errors.ts';
+import { READ_CHUNK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
-import { decodeRecords } from './format.ts';
+import { countRecords, decodeStreamTable } from './format.ts';
 import { indexName, segmentName } from './names.ts';
 import { readIndex } from './index-file.ts';
 import { isGone, recover, type Recovered } from './recovery.ts';
@@ -73,6 +74,8 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
   };
 }
 
+const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES * 2);
+
 function verifySegment(
   io: FileIo,
   dir: string,
@@ -83,7 +86,7 @@ function verifySegment(
 ): void {
   const file = SegmentFile.open(io, dir, baseOffset);
   if ('invalid' in file) return; // recover has reported it
-  const count = { from: found.startOffset, stream: undefined };
+  file.keepNothing(buffer);
   try {
     const next = found.listing.segments.find((s) => s > baseOffset);
     const durable = Math.max(found.checkpoint?.durableOffset ?? 0, next ?? 0);
@@ -97,11 +100,13 @@ function verifySegment(
         file,
         mustReach,
         (batch) => {
-          const records = decodeRecords(batch.bytes, batch.header, count);
-          if (!Array.isArray(records)) return records;
+          const rows = decodeStreamTable(batch.bytes, batch.header);
+          if (!Array.isArray(rows)) return rows;
+          const counted = countRecords(batch.bytes, batch.header, rows, found.startOffset);
+          if ('invalid' in counted) return counted;
           totals.batches++;
-          totals.records += records.length;
-          for (const r of records) totals.bytes += r.payload.length;
+          totals.records += counted.records;
+          totals.bytes += counted.bytes;
           return undefined;
         },
         from,

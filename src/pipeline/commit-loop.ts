@@ -175,6 +175,9 @@ export class CommitLoop {
         this.#obey();
         if (this.#closeId !== undefined)
           throw new SpillwayError('DISK_FULL', `closed while the disk was full: ${(error as Error).message}`);
+        // Segments grow old meanwhile, and what is freed is the space that is lacking.
+        this.#log.retain();
+        this.#publishOffsets();
         waitForSignal(this.#shared.words, this.#shared.doorbell, seen, DISK_FULL_RETRY_MS);
       }
     }

@@ -46,7 +46,9 @@ interface Job {
   readonly stream: string;
   readonly flags: number;
   key: Uint8Array | null;
+  /** Let go once all are in the lane: nobody keeps the caller's bytes until they are acknowledged. */
   payloads: readonly Uint8Array[];
+  readonly records: number;
   readonly bytes: number;
   readonly startedMs: number;
   /** Payloads put into the lane so far. */
@@ -59,6 +61,23 @@ interface Job {
 }
 
 const noOptions: AppendOptions = {};
+const noPayloads: readonly Uint8Array[] = [];
+const noBytes = new Uint8Array(0);
+/** Settled jobs that may stand at the front of the list before it is cut. */
+const FORGET_JOBS = 256;
+
+/** Those payloads from `put` on, in one piece of memory: an allocation per record would cost more than the record. */
+function copied(payloads: readonly Uint8Array[], put: number): readonly Uint8Array[] {
+  let bytes = 0;
+  for (let i = put; i < payloads.length; i++) bytes += payloads[i].length;
+  const copy = new Uint8Array(bytes);
+  let at = 0;
+  return payloads.map((p, i) => {
+    if (i < put) return noBytes;
+    copy.set(p, at);
+    return copy.subarray(at, (at += p.length));
+  });
+}
 
 /** How often a thread that waits for acknowledgements looks for itself, in case nobody is left to wake it. */
 const KEEP_ALIVE_MS = 1000;
@@ -193,7 +212,8 @@ export class Lane {
         subject: 'key',
       });
     }
-    const list: Uint8Array[] = [];
+    // The caller's own array, where it holds no text: what cannot be put at once is copied before this call returns.
+    let list: Uint8Array[] | undefined;
     let bytes = 0;
     for (let i = 0; i < payloads.length; i++) {
       const payload = toBytes(payloads[i], 'payload', i);
@@ -204,12 +224,28 @@ export class Lane {
           { subject: String(i) },
         );
       }
-      list.push(payload);
+      if (payload !== payloads[i]) list ??= payloads.slice(0, i) as Uint8Array[];
+      list?.push(payload);
       bytes += payload.length + keyBytes + WAITER_OVERHEAD_BYTES;
     }
     const flags = options.unterminated === true ? FLAG_UNTERMINATED : 0;
     const startedMs = this.#clock.monotonicMs();
-    return { stream, flags, key, payloads: list, bytes, startedMs, put: 0, acked: 0, firstOffset: -1, resolve, reject };
+    const records = payloads.length;
+    const own = list ?? (payloads as readonly Uint8Array[]);
+    return {
+      stream,
+      flags,
+      key,
+      payloads: own,
+      records,
+      bytes,
+      startedMs,
+      put: 0,
+      acked: 0,
+      firstOffset: -1,
+      resolve,
+      reject,
+    };
   }
 
   /** The seam for overflow policies. */
@@ -232,7 +268,7 @@ export class Lane {
     }
     // The caller may use its buffers again while this waits: what waits is a copy.
     job.key = job.key && new Uint8Array(job.key);
-    job.payloads = job.payloads.map((p, i) => (i < job.put ? p : new Uint8Array(p)));
+    job.payloads = copied(job.payloads, job.put);
     this.#blocked.push(job);
     this.#blockedBytes += job.bytes;
     this.#watch();
@@ -251,7 +287,10 @@ export class Lane {
     job.put = i;
     if (from === 0 && i > 0) this.#pending.push(job);
     if (i > from) producer.publish();
-    return i === payloads.length;
+    if (i < payloads.length) return false;
+    job.payloads = noPayloads;
+    job.key = null;
+    return true;
   }
 
   /** Undefined where the lane has no room for the declaration now. */
@@ -313,7 +352,7 @@ export class Lane {
         run.firstOffset += taken;
         run.records -= taken;
         this.#latency.record((nowMs - job.startedMs) * 1000, taken);
-        if (job.acked < job.payloads.length) break;
+        if (job.acked < job.records) break;
         job.resolve({ firstOffset: job.firstOffset, lastOffset: run.firstOffset - 1 });
         this.#head++;
       }
@@ -321,7 +360,7 @@ export class Lane {
     if (this.#head === this.#pending.length) {
       this.#pending.length = 0;
       this.#head = 0;
-    } else if (this.#head > 4096) {
+    } else if (this.#head > FORGET_JOBS) {
       this.#pending = this.#pending.slice(this.#head);
       this.#head = 0;
     }
