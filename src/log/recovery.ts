@@ -3,6 +3,7 @@
 
 import { join } from 'node:path';
 import { SpillwayError, type Problem } from '../base/errors.ts';
+import { READ_CHUNK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint, type Checkpoint } from './checkpoint.ts';
 import type { Invalid } from './format.ts';
@@ -230,6 +231,7 @@ function openSegment(
     if (sealedIndex !== undefined && !('invalid' in sealedIndex) && indexFits(sealedIndex, file)) {
       return { segment: describe(sealedIndex, true), tornBytes: 0 };
     }
+    file.keepNothing(Buffer.allocUnsafeSlow(READ_CHUNK_BYTES));
     const scan = scanSegment(file, durableOffset);
     if (scan.newer) refuseNewer({ invalid: scan.problem?.message ?? '', newer: true }, join(dir, file.name));
     if (scan.problem !== undefined) problems.push(scan.problem);

@@ -31,6 +31,7 @@ export class SegmentFile {
   #chunk: Uint8Array = new Uint8Array(0);
   #chunkAt = 0;
   #ahead = 16 * BLOCK_BYTES;
+  /** The one buffer of who keeps nothing that was read. */
   #own: Uint8Array | undefined;
 
   private constructor(io: FileIo, fd: number, name: string, header: SegmentHeader, fileBytes: number) {
@@ -68,9 +69,10 @@ export class SegmentFile {
     const cached = this.#decode(position, expectedOffset);
     if (cached !== undefined && !('invalid' in cached)) return cached;
     if (cached === undefined) {
-      // Its header is here and sound, its end is not: what is here of it is kept, only the rest is read.
+      // Its header is here and sound, its end is not: what is here of it is kept, only the rest is read, and the header
+      // of the next. So large batches are read one by one, and next to nothing is copied.
       const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position) as BatchHeader;
-      this.#load(position, Math.max(header.batchBytes, this.#ahead), true);
+      this.#load(position, Math.max(header.batchBytes + BLOCK_BYTES, this.#ahead), true);
       const whole = this.#decode(position, expectedOffset);
       if (whole !== undefined && !('invalid' in whole)) return this.#wentWell(whole);
     }
@@ -79,7 +81,7 @@ export class SegmentFile {
     if (fresh === undefined) {
       // The batch is longer than the chunk, and its header is sound: the length is within the file.
       const header = decodeBatchHeader(this.#head(position), this.header, this.fileBytes - position) as BatchHeader;
-      this.#load(position, header.batchBytes, true);
+      this.#load(position, header.batchBytes + BLOCK_BYTES, true);
       const whole = this.#decode(position, expectedOffset) ?? { invalid: 'the file ends inside a batch' };
       return 'invalid' in whole ? whole : this.#wentWell(whole);
     }

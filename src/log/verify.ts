@@ -43,10 +43,11 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
   const found = recover(io, dir);
   const problems = [...found.problems];
   const totals: Totals = { records: 0, bytes: 0, batches: 0 };
+  const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES);
   for (const baseOffset of found.listing.segments) {
     if (found.obsolete.includes(baseOffset)) continue;
     try {
-      verifySegment(io, dir, baseOffset, found, totals, problems);
+      verifySegment(io, dir, baseOffset, found, totals, problems, buffer);
     } catch (error) {
       // Truncated by a live writer while it was read.
       if (!isGone(io, dir, segmentName(baseOffset))) throw error;
@@ -74,8 +75,6 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
   };
 }
 
-const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES * 2);
-
 function verifySegment(
   io: FileIo,
   dir: string,
@@ -83,6 +82,7 @@ function verifySegment(
   found: Recovered,
   totals: Totals,
   problems: Problem[],
+  buffer: Uint8Array,
 ): void {
   const file = SegmentFile.open(io, dir, baseOffset);
   if ('invalid' in file) return; // recover has reported it
