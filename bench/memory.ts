@@ -23,6 +23,11 @@ const RSS_TARGET_MIB = 130;
 const SLOPE_TARGET = 1;
 const HELD_BACK_TARGET = 0.9;
 const SLOPE_FROM_SECONDS = 20;
+/**
+ * Caps of V8's heaps, stated as a service in a small container states them: without, Node.js lets the young generation swing
+ * by 48 MiB and puts off collecting the old one, and that is what one would see.
+ */
+const HEAP_CAPS = ['--max-semi-space-size=1', '--max-old-space-size=32'];
 
 const subjects: readonly { readonly recordBytes: RecordBytes; readonly way: Way }[] = [
   { recordBytes: 256, way: 'lane' },
@@ -81,7 +86,7 @@ async function measure(bench: Bench, recordBytes: RecordBytes, way: Way, io: Io,
   const program = fileURLToPath(new URL('./memory-child.js', import.meta.url));
   const args = [program, dir, io, String(seconds), String(recordBytes), way];
   const startedMs = performance.now();
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...HEAP_CAPS, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const samples: Sample[] = [];
   const timer = setInterval(() => {
     const now = sample(child.pid!, startedMs);
@@ -161,7 +166,16 @@ await runBench(
     const seconds = a.numbers.seconds ?? (a.smoke ? 3 : 60);
     const chosen = a.smoke ? subjects.slice(1, 3) : subjects;
     return {
-      parameters: { seconds, sampleMs: SAMPLE_MS, subjects: chosen, ...settings, lingerMs: 0, io: a.io, seed: SEED },
+      parameters: {
+        seconds,
+        heapCaps: HEAP_CAPS,
+        sampleMs: SAMPLE_MS,
+        subjects: chosen,
+        ...settings,
+        lingerMs: 0,
+        io: a.io,
+        seed: SEED,
+      },
       targets: [
         `resident memory of the whole process, one lane of ${settings.laneBytes / MIB} MiB, saturated: at most ${RSS_TARGET_MIB} MiB`,
         `its slope (least squares) after ${SLOPE_FROM_SECONDS} s: < ${SLOPE_TARGET} MiB per minute`,

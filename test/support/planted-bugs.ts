@@ -238,7 +238,7 @@ export const plantedBugs: readonly PlantedBug[] = [
           '    Atomics.store(lane.words, laneWord.tail, this.#tail);\n    const i = at >> 2;\n    if (timestampMs',
       },
     ],
-    caughtBy: 'platform/ring',
+    caughtBy: 'proof/ring',
   },
   {
     name: 'a sleeper is looked for before the cursor is published',
@@ -319,5 +319,39 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
     native: true,
     caughtBy: 'proof/power',
+  },
+  {
+    name: 'an acknowledgement is published before its slot is written',
+    patches: [
+      {
+        file: 'src/platform/lane-consumer.ts',
+        find: '    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);',
+        replace:
+          '    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);\n    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;',
+      },
+    ],
+    caughtBy: 'proof/ring',
+  },
+  {
+    name: 'a lane is drained beyond its room for acknowledgements, and the oldest are overwritten',
+    patches: [
+      {
+        file: 'src/platform/lanes.ts',
+        find: 'if (without.has(run.lane) || run.lane.ackRoom() === 0) {',
+        replace: 'if (without.has(run.lane)) {',
+      },
+    ],
+    caughtBy: 'pipeline/overlap',
+  },
+  {
+    name: 'retention stands still while the disk is full',
+    patches: [
+      {
+        file: 'src/pipeline/commit-loop.ts',
+        find: '        this.#log.retain();\n        this.#publishOffsets();\n        waitForSignal',
+        replace: '        waitForSignal',
+      },
+    ],
+    caughtBy: 'proof/full-disk',
   },
 ];

@@ -162,12 +162,7 @@ class MailPort implements CommandPort {
 }
 
 /** Body of thread 0: a commit loop from its beginning to its answer to `close`. */
-export function runLoop(
-  world: World,
-  violate: Violate,
-  nowMs: () => number,
-  failsFrom: number,
-): Reply {
+export function runLoop(world: World, violate: Violate, nowMs: () => number, failsFrom: number): Reply {
   const log = new CheckedLog(world, violate, failsFrom);
   const clock = { wallMs: nowMs, monotonicMs: nowMs };
   const port = new MailPort(world, violate);
@@ -260,13 +255,18 @@ export class Producer {
     });
   }
 
-  /** @param most runs that are read, at most; those that lay there from the beginning are not looked at */
+  /** @param most runs that are read, at most
+   * @param old how many of them lay there, all zeros, from the beginning */
   readAcks(most = Infinity, old = 0): void {
     const run = this.#run;
     const { mail: words } = this.#world;
     for (let n = 0; n < most && this.#producer.nextAck(run); n++) {
-      if (n < old) continue;
       const { firstOffset, records } = run;
+      if (n < old) {
+        if (firstOffset !== 0 || records !== 0)
+          throw new Error(`unread run ${n} was overwritten by {${firstOffset}, ${records}}`);
+        continue;
+      }
       if (!(records > 0 && firstOffset > this.#lastOffset && firstOffset + records <= words[mail.durable]))
         throw new Error(
           `run {${firstOffset}, ${records}} after offset ${this.#lastOffset}, durable ${words[mail.durable]}`,

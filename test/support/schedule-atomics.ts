@@ -13,7 +13,13 @@ export interface Watcher {
   /** May leave by an exception: the thread is put aside. */
   before(word: number, how: number): void;
   after(word: number, how: number, value: number): void;
-  wait(words: Int32Array, index: number, word: number, seen: number, timeoutMs: number): 'ok' | 'not-equal' | 'timed-out';
+  wait(
+    words: Int32Array,
+    index: number,
+    word: number,
+    seen: number,
+    timeoutMs: number,
+  ): 'ok' | 'not-equal' | 'timed-out';
   wake(words: ArrayBufferView, index: number): number;
 }
 

@@ -3,7 +3,9 @@
 // thread can no longer go on is free; every other one is a preemption, and most bugs need one or two.
 //
 // A schedule ends early where it comes to a state that an earlier one has been in with at least as many preemptions left:
-// what follows has been tried. A state is the memory, and per thread all it has done and read; 53 bits of a hash stand for it.
+// what follows has been tried. A state is the memory, and per thread all it has done and read; 53 bits of a hash stand for
+// it, so that a wrong match is one in ten thousand runs of a million states. Without this rule, which saves little, the quick
+// run meets the very same states.
 //
 // A schedule is written as its choices against the rule "go on with whoever runs; else the first who can":
 // `sleep:17p.42c` switches to thread p at step 17 and to c, the commit loop, at step 42.
@@ -11,9 +13,11 @@
 import type { Reply } from '../../src/pipeline/commit-loop.ts';
 import { post, runLoop } from './schedule-actors.ts';
 import { watchAtomics, type Watcher } from './schedule-atomics.ts';
+import { Conflicts } from './schedule-conflicts.ts';
 import { World } from './schedule-memory.ts';
-import { Conflicts, CUT, Schedule, threadNames, type Chooser, type Decision, type TraceRow } from './schedule-run.ts';
+import { CUT, Schedule, type Chooser, type Decision, type TraceRow } from './schedule-run.ts';
 import { atEnd, PATIENCE_MS, type Scenario } from './schedule-scenarios.ts';
+import { threadNames } from './schedule-thread.ts';
 
 /** Violations that are told; where there is one, the others are mostly its relatives. */
 const TOLD = 5;
@@ -117,9 +121,10 @@ class DepthFirst implements Chooser {
 export const PROGRESS_WORDS = 64;
 
 export function choicesOf(progress: Int32Array): string {
-  return Array.from({ length: progress[1] }, (_, i) => `${progress[2 + i * 2]}${threadNames[progress[3 + i * 2]]}`).join(
-    '.',
-  );
+  return Array.from(
+    { length: progress[1] },
+    (_, i) => `${progress[2 + i * 2]}${threadNames[progress[3 + i * 2]]}`,
+  ).join('.');
 }
 
 /** One schedule, as it was printed. */
@@ -155,7 +160,7 @@ let watching = false;
 
 /**
  * @param only the choices of one schedule; undefined tries all
- * @param progress PROGRESS_WORDS words: told the choices before each schedule, so that one that never comes back can be named
+ * @param progress PROGRESS_WORDS words: told the choices before each schedule, so that one that is stuck can be named
  */
 export function explore(
   scenario: Scenario,

@@ -15,7 +15,6 @@ const ACK_WORDS = ACK_SLOTS * 4;
 const ACKS_KEPT = 8 * 4;
 /** Control words and the three offsets of SharedState. */
 const SHARED_WORDS = 128 + 6;
-const SHARED_OFFSETS_AT = 128;
 
 /** Int32 indexes of the mailbox. */
 export const mail = {
@@ -60,7 +59,7 @@ function bytesOf(lane: number, index: number, salt: number, length: number): Uin
   return Uint8Array.from({ length }, (_, i) => (lane * 101 + index * 37 + salt * 59 + i * 7 + 1) & 255);
 }
 
-/** What TAIL and TIMESTAMP of a record look like is decided here, so that both ends of the pipeline can compare. */
+/** What is put with a record, so that the other end can compare. */
 export const timestampOf = (index: number): number => 1.7e12 + index;
 
 export class World {
@@ -142,7 +141,7 @@ export class World {
     into[1] = b;
   }
 
-  /** The words that threads order themselves by, with names for a trace. Index: `buffers` × 128 + word. */
+  /** What holds the words that threads order themselves by; a word's number is its buffer's place here × 128 + index. */
   get buffers(): readonly SharedArrayBuffer[] {
     return [this.shared.buffer, this.mail.buffer as SharedArrayBuffer, ...this.lanes];
   }
@@ -161,7 +160,7 @@ export class World {
     return buffer === 0 ? name : buffer === 1 ? `mail.${name}` : `lane${buffer - 2}.${name}`;
   }
 
-  /** Room for another command, and its words; the caller makes it visible. Returns its id. */
+  /** Writes another command down and returns its id; where not `visible`, the caller counts `posted` up. */
   enqueue(kind: CommandKind, argument: number, visible = true): number {
     const n = this.mail[mail.posted];
     this.mail[mail.commands + n * 2] = commandKinds.indexOf(kind);
@@ -182,11 +181,6 @@ export class World {
       bytes += (words[laneWord.tail] - words[laneWord.head]) >>> 0;
     });
     return { records, bytes };
-  }
-
-  /** The durable offset that readers see, read without a step of any thread. */
-  get publishedDurable(): number {
-    return new Int32Array(this.shared.buffer, SHARED_OFFSETS_AT * 4, 4)[2];
   }
 }
 

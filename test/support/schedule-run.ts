@@ -4,18 +4,30 @@
 // aside by an exception that unwinds it, and resumed by running it again from its beginning: before each stretch that it
 // ran, the memory is put back to what it was then, so the code sees what it saw and does what it did; at the point where
 // it stopped, the memory of now returns. That it did the same is checked by a hash over its operations and their results.
-// So the code under test is the code that ships, unchanged, and a schedule costs a few dozen microseconds whatever the
-// machine is doing: real threads that hand a token over take as many context switches instead.
+// So the code under test is the code that ships, unchanged, and a schedule takes a few hundred microseconds of one core:
+// real threads that hand a token over need a context switch each time, milliseconds on a busy machine.
 //
 // A point is before each atomic operation on a word that another thread touches too (one of both writing), and after each
-// such write, so that plain stores on the wrong side of it show. Whether two operations conflict is learnt on the way
-// (Conflicts): a schedule that learns something new makes the exploration begin again.
+// such write and each notify, so that plain stores on the wrong side of it show. Whether two operations conflict is
+// learnt on the way (schedule-conflicts.ts): a schedule that learns something new makes the exploration begin again.
 //
 // Limits: sequential consistency, which is what JavaScript's Atomics promise; data that is not ordered by them is seen only
 // as far as the points around them tell. Time passes only when nobody can run, or where a scenario lets timers race.
 
+import { BUSY_LANE_POLL_MS } from '../../src/base/limits.ts';
 import { READ, WRITE, type Watcher } from './schedule-atomics.ts';
+import type { Conflicts } from './schedule-conflicts.ts';
 import type { World } from './schedule-memory.ts';
+import {
+  behind,
+  canRun,
+  mix,
+  newThread,
+  threadNames,
+  type Thread,
+  type Waiting,
+  type Woken,
+} from './schedule-thread.ts';
 
 /** Leaves a thread's code. Whoever catches it on the way meets it again at its next atomic operation. */
 class Unwind extends Error {}
@@ -36,78 +48,12 @@ export interface Decision {
 }
 
 export interface Chooser {
-  /** True while a decision could be anything but its first option, or is wanted for another reason. */
+  /** True while a preemption may be chosen; else it is asked only once after each switch, whether to go on at all. */
   readonly open: boolean;
   /** Asked at every point, whether anything conflicts there or not. */
   readonly everywhere: boolean;
   /** A thread, or CUT to end this schedule. `key` names the state: equal keys have equal futures. */
   choose(decision: Decision, key: () => number): number;
-}
-
-/** Which words are read and written by which threads, as bits. */
-export class Conflicts {
-  #known = { readers: new Uint8Array(0), writers: new Uint8Array(0) };
-  readonly #found: { readers: Uint8Array; writers: Uint8Array };
-  news = true;
-
-  constructor(words: number) {
-    this.#found = { readers: new Uint8Array(words), writers: new Uint8Array(words) };
-    this.adopt();
-  }
-
-  /** What has been learnt counts from now on. */
-  adopt(): void {
-    this.#known = { readers: this.#found.readers.slice(), writers: this.#found.writers.slice() };
-    this.news = false;
-  }
-
-  learn(thread: number, word: number, how: number): void {
-    const { readers, writers } = this.#found;
-    const bits = how === READ ? readers : writers;
-    if ((bits[word] & (1 << thread)) !== 0) return;
-    bits[word] |= 1 << thread;
-    this.news = true;
-  }
-
-  has(thread: number, word: number, how: number): boolean {
-    const others = ~(1 << thread);
-    const { readers, writers } = this.#known;
-    return ((how === READ ? writers[word] : readers[word] | writers[word]) & others) !== 0;
-  }
-}
-
-interface Waiting {
-  readonly word: number;
-  readonly timeoutMs: number;
-}
-
-type Woken = 'ok' | 'timed-out';
-
-interface Thread {
-  readonly id: number;
-  readonly code: () => void;
-  waiting: Waiting | undefined;
-  woken: Woken;
-  done: boolean;
-  /** Over its operations and their results, one word after the other. */
-  hashA: number;
-  hashB: number;
-  /** State at its last point, to leave out a second one with nothing in between. */
-  lastKey: number;
-  // The rest is for resuming threads other than 0.
-  started: boolean;
-  /** Points behind it, and how many of them the present run of its code has come to. */
-  passed: number;
-  at: number;
-  /** Points at which it was resumed, with the memory of that moment. */
-  readonly stretches: { readonly from: number; readonly memory: Int32Array }[];
-  stretch: number;
-  /** What it was woken by, by point. */
-  readonly wokenAt: Map<number, Woken>;
-  /** The memory to go on with, while it is brought back to where it stopped. */
-  resumeWith: Int32Array | undefined;
-  againA: number;
-  againB: number;
 }
 
 export interface Play {
@@ -129,8 +75,6 @@ export interface TraceRow {
   readonly thread: string;
   readonly what: string;
 }
-
-export const threadNames = 'cpqrs';
 
 export class Schedule implements Watcher {
   readonly #play: Play;
@@ -160,11 +104,6 @@ export class Schedule implements Watcher {
     this.#world = play.world;
     this.#conflicts = conflicts;
     this.#buffers = play.world.buffers;
-  }
-
-  /** The thread whose code runs: 0 is the commit loop. */
-  get running(): number {
-    return this.#running?.id ?? END;
   }
 
   /** Ends the schedule: something is not as it must be. */
@@ -240,17 +179,20 @@ export class Schedule implements Watcher {
   }
 
   wake(words: ArrayBufferView, index: number): number {
-    if (this.#running !== undefined && behind(this.#running)) return 0;
     const word = this.#buffers.indexOf(words.buffer as SharedArrayBuffer) * 128 + index;
-    let woken = 0;
-    for (const thread of this.#threads) {
-      if (thread.waiting?.word !== word) continue;
-      thread.waiting = undefined;
-      thread.woken = 'ok';
-      woken++;
-      if (this.trace !== undefined) this.#tell(this.#running, `wakes ${threadNames[thread.id]}`);
+    const running = this.#running;
+    if (running === undefined || !behind(running)) {
+      for (const thread of this.#threads) {
+        if (thread.waiting?.word !== word) continue;
+        thread.waiting = undefined;
+        thread.woken = 'ok';
+        if (this.trace !== undefined) this.#tell(running, `wakes ${threadNames[thread.id]}`);
+      }
     }
-    return woken;
+    // Whoever was woken may run before the waker does anything else.
+    if (running !== undefined) this.#point(running, this.#conflicts.has(running.id, word, WRITE));
+    // How many there were is not told: nothing here asks, and a thread that does it again could not know.
+    return 0;
   }
 
   #tell(thread: Thread | undefined, what: string): void {
@@ -263,7 +205,8 @@ export class Schedule implements Watcher {
       code();
     } catch (error) {
       if (error instanceof Unwind) return;
-      this.violation ??= `thread ${threadNames[thread.id]} threw ${(error as Error).stack ?? String(error)}`;
+      const lines = ((error as Error).stack ?? String(error)).split('\n').map((line) => line.trim());
+      this.violation ??= `thread ${threadNames[thread.id]} threw ${lines.slice(0, 2).join(' ')}`;
       this.#ending = true;
     }
   }
@@ -393,10 +336,11 @@ export class Schedule implements Watcher {
     for (const other of this.#threads) if (other !== thread && canRun(other)) options.push(other.id);
     this.#addRacing(options);
     if (options.length === 1) return thread.id;
-    const key = this.#key(thread.id, false);
-    if (key === thread.lastKey && !this.#chooser.everywhere) return thread.id;
-    thread.lastKey = key;
-    return this.#chosen({ step: this.steps, options, free: 1 }, key);
+    // Two points with nothing done in between are one: the first of them, which comes before plain reads too.
+    const done = this.#key(thread.id, false);
+    if (done === thread.lastKey && !this.#chooser.everywhere) return thread.id;
+    thread.lastKey = done;
+    return this.#chosen({ step: this.steps, options, free: 1 }, this.#key(thread.id, true));
   }
 
   /** Who goes on where the last thread cannot. */
@@ -450,9 +394,9 @@ export class Schedule implements Watcher {
     const timed = this.#threads
       .filter((t) => t.waiting !== undefined && t.waiting.timeoutMs <= this.#play.patienceMs)
       .sort((a, b) => a.waiting!.timeoutMs - b.waiting!.timeoutMs)[0];
-    // A wait of 1 ms is the loop's poll; a longer one is the linger, which a full window must not sit out.
+    // A short wait is one of the loop's polls; a longer one is the linger, which a full window must not sit out.
     const full = left.records >= window.maxRecords || left.bytes >= window.maxBytes;
-    if (timed !== undefined && !(full && timed.waiting!.timeoutMs > 1)) {
+    if (timed !== undefined && !(full && timed.waiting!.timeoutMs > BUSY_LANE_POLL_MS)) {
       this.timers++;
       this.#timeOut(timed);
       return undefined;
@@ -470,7 +414,8 @@ export class Schedule implements Watcher {
     return act();
   }
 
-  #key(current: number, blocked: boolean): number {
+  /** The state; without `places`, what has been done and not how far each thread has come since. */
+  #key(current: number, places: boolean): number {
     this.#world.hash(this.#hash);
     let [a, b] = this.#hash;
     const add = (word: number): void => {
@@ -482,9 +427,9 @@ export class Schedule implements Watcher {
       add(t.hashB);
       add(t.done ? -1 : t.waiting === undefined ? -2 : t.waiting.word);
       add(t.woken === 'ok' ? 0 : 1);
+      if (places) add(t.passed);
     }
     add(current);
-    add(blocked ? 1 : 0);
     add(Math.round(this.nowMs));
     add(this.#quietDone);
     a ^= a >>> 15;
@@ -497,40 +442,4 @@ export class Schedule implements Watcher {
     else this.#world.save(this.#pool[this.#pooled]);
     return this.#pool[this.#pooled++];
   }
-}
-
-function newThread(id: number, code: () => void): Thread {
-  return {
-    id,
-    code,
-    waiting: undefined,
-    woken: 'ok',
-    done: false,
-    hashA: 0,
-    hashB: 0,
-    lastKey: -1,
-    started: false,
-    passed: 0,
-    at: 0,
-    stretches: [],
-    stretch: 0,
-    wokenAt: new Map(),
-    resumeWith: undefined,
-    againA: 0,
-    againB: 0,
-  };
-}
-
-function canRun(thread: Thread): boolean {
-  return !thread.done && thread.waiting === undefined;
-}
-
-/** True while a thread does again what it did. */
-function behind(thread: Thread): boolean {
-  return thread.resumeWith !== undefined;
-}
-
-function mix(thread: Thread, what: number, value: number): void {
-  thread.hashA = Math.imul(Math.imul(thread.hashA ^ what, 0x9e3779b1) ^ value ^ (thread.hashA >>> 15), 0x2c1b3c6d) + 1;
-  thread.hashB = Math.imul(Math.imul(thread.hashB ^ value, 0x85ebca6b) ^ what ^ (thread.hashB >>> 13), 0x297a2d39) + 1;
 }

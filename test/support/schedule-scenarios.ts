@@ -3,6 +3,7 @@
 // numbers wrap within three or four records.
 // Frames here: 16 bytes of header, then key and payload, rounded up to 8; the declaration of the stream takes 24.
 
+import { BUSY_LANE_POLL_MS, IDLE_CHECKPOINT_MS } from '../../src/base/limits.ts';
 import type { WindowOptions } from '../../src/base/options.ts';
 import { laneWord } from '../../src/platform/lane-memory.ts';
 import { awaitAnswer, awaitDurable, post, Producer } from './schedule-actors.ts';
@@ -29,8 +30,8 @@ export interface Scenario {
   readonly preemptions: readonly [quick: number, full: number];
 }
 
-/** The sleep of an idle loop is longer, its poll shorter: see Schedule. */
-const LINGER_MS = 50;
+/** Between the loop's polls and the sleep of an idle loop, so that a wait tells by its length what it is: see Schedule. */
+const LINGER_MS = (BUSY_LANE_POLL_MS + IDLE_CHECKPOINT_MS) / 2;
 export const PATIENCE_MS = LINGER_MS;
 const atOnce: WindowOptions = { maxRecords: 100, maxBytes: 10_000, lingerMs: 0 };
 const lingering = (maxRecords: number, maxBytes = 10_000): WindowOptions => ({
@@ -44,16 +45,15 @@ const retired = (world: World): string | undefined =>
 
 export const scenarios: readonly Scenario[] = [
   {
-    // The declaration ends 16 bytes before the lane's end: padding, then 24 + 16 + 32 bytes, and 24 for which there is
-    // room only once something has been drained.
+    // The second record would fit but for the padding before it: it waits for the first to be drained.
     name: 'wrap',
     group: 'records',
-    lanes: [{ laneBytes: 128, cursor: -40, records: payloads(8, 0, 16, 7) }],
+    lanes: [{ laneBytes: 64, cursor: -48, records: payloads(0, 8, 16) }],
     window: atOnce,
     threads: [
       (world) => {
         const producer = new Producer(world, 0);
-        producer.send(4);
+        producer.send(3);
         producer.awaitAcks();
       },
     ],
@@ -63,7 +63,11 @@ export const scenarios: readonly Scenario[] = [
     name: 'groups',
     group: 'records',
     lanes: [
-      { laneBytes: 128, cursor: -72, records: [{ payload: 5, key: 3 }, { payload: 9 }, { payload: 0 }, { payload: 1 }] },
+      {
+        laneBytes: 128,
+        cursor: -72,
+        records: [{ payload: 5, key: 3 }, { payload: 9 }, { payload: 0 }, { payload: 1 }],
+      },
     ],
     window: atOnce,
     threads: [
@@ -79,10 +83,10 @@ export const scenarios: readonly Scenario[] = [
     preemptions: [2, 3],
   },
   {
-    // The lane takes one large record at a time: the producer waits for SIGNAL in between.
+    // Declaration and first record fill the lane to the last byte, so does the second: the producer waits for SIGNAL.
     name: 'full-lane',
     group: 'records',
-    lanes: [{ laneBytes: 64, cursor: -24, records: payloads(0, 32, 40) }],
+    lanes: [{ laneBytes: 64, cursor: -64, records: payloads(24, 48, 40) }],
     window: atOnce,
     threads: [
       (world) => {
@@ -251,6 +255,22 @@ export const scenarios: readonly Scenario[] = [
     preemptions: [2, 3],
   },
   {
+    // A lane that is closed with a record in it is not forgotten before that record is acknowledged.
+    name: 'close-lane-early',
+    group: 'endings',
+    lanes: [{ laneBytes: 64, records: payloads(1) }],
+    window: atOnce,
+    threads: [
+      (world) => {
+        const producer = new Producer(world, 0);
+        producer.send();
+        producer.close();
+        producer.awaitAcks();
+      },
+    ],
+    preemptions: [2, 3],
+  },
+  {
     // One lane goes while another comes: the loop learns of it, drains it and forgets it too.
     name: 'come-and-go',
     group: 'endings',
@@ -275,17 +295,18 @@ export const scenarios: readonly Scenario[] = [
     preemptions: [1, 2],
   },
   {
+    // One record per batch: the second write may be under way when the first record, which the flush is about, is drained.
     name: 'flush',
     group: 'endings',
     lanes: [{ laneBytes: 128, records: payloads(1, 2) }],
-    window: lingering(10),
+    window: lingering(1),
     threads: [
       (world) => {
         const producer = new Producer(world, 0);
         producer.send();
-        awaitAnswer(world, post(world, 'flush', 1));
+        const id = post(world, 'flush', 1);
         producer.send();
-        awaitAnswer(world, post(world, 'flush', 2));
+        awaitAnswer(world, id);
         producer.awaitAcks();
       },
     ],
@@ -326,6 +347,23 @@ export const scenarios: readonly Scenario[] = [
     ],
     closes: true,
     preemptions: [1, 2],
+  },
+  {
+    name: 'close-after',
+    group: 'endings',
+    lanes: [{ laneBytes: 64, records: payloads(1, 2) }],
+    window: atOnce,
+    threads: [
+      (world) => {
+        const producer = new Producer(world, 0, true);
+        producer.send();
+        post(world, 'close');
+        producer.send();
+        producer.awaitAcks();
+      },
+    ],
+    closes: true,
+    preemptions: [2, 3],
   },
   {
     name: 'poison',
