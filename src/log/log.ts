@@ -18,7 +18,7 @@
 
 import { join } from 'node:path';
 import type { Clock, Random32 } from '../base/clock.ts';
-import { SpillwayError, reasonOf } from '../base/errors.ts';
+import { isDiskFull, SpillwayError, reasonOf } from '../base/errors.ts';
 import { BLOCK_BYTES } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import type { BatchPlan } from '../base/types.ts';
@@ -27,7 +27,7 @@ import { CheckpointFile } from './checkpoint.ts';
 import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes, type SegmentHeader } from './format.ts';
 import { writeIndex } from './index-file.ts';
 import { indexName, segmentName } from './names.ts';
-import { recover, type FoundSegment, type Recovered } from './recovery.ts';
+import { corrupt, recover, type FoundSegment, type Recovered } from './recovery.ts';
 import { retainedFrom, type Sealed } from './retention.ts';
 import { SegmentIndex } from './segment-index.ts';
 import { Spare } from './spare.ts';
@@ -77,6 +77,7 @@ export class Log {
   #poison: SpillwayError | undefined;
   /** True between steps 2 and 3 of a roll that a full disk interrupted: nothing may go into a sealed segment. */
   #activeIsSealed = false;
+  #closed = false;
   /** Called with the µs of each durable write. */
   onWrite: (us: number) => void = () => undefined;
   batchBytesWritten = 0;
@@ -89,17 +90,7 @@ export class Log {
    */
   static open(deps: LogDependencies, options: StorageOptions): Log {
     const recovered = recover(deps.io, options.dir);
-    if (recovered.problems.length > 0) {
-      const [p] = recovered.problems;
-      const range = `offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}`;
-      const more =
-        recovered.problems.length > 1 ? `; and ${recovered.problems.length - 1} more, see spillway verify` : '';
-      throw new SpillwayError(
-        'CORRUPT',
-        `${join(options.dir, p.file)} at byte ${p.position}, ${range}: ${p.message}${more}`,
-        { subject: join(options.dir, p.file), problems: recovered.problems },
-      );
-    }
+    if (recovered.problems.length > 0) throw corrupt(options.dir, recovered.problems);
     return new Log(deps, options, recovered);
   }
 
@@ -133,8 +124,14 @@ export class Log {
     this.checkpoint();
     for (const baseOffset of recovered.obsolete) this.#free(baseOffset, 0);
     if (this.#active !== undefined) return;
-    this.#activate();
-    this.checkpoint();
+    this.retain();
+    try {
+      this.#activate();
+      this.checkpoint();
+    } catch (error) {
+      // What is there can be read and truncated on a full disk too; the first append waits for room, as at any roll.
+      if (!isDiskFull(error) || this.#sealed.length === 0 || this.#poison !== undefined) throw error;
+    }
   }
 
   /** Offset after the last record handed to the disk. */
@@ -153,7 +150,7 @@ export class Log {
   }
 
   get segments(): number {
-    return this.#sealed.length + 1;
+    return this.#sealed.length + (this.#active === undefined ? 0 : 1);
   }
 
   get fillBytes(): number {
@@ -172,8 +169,9 @@ export class Log {
 
   /** False when the batch needs a `roll` first. */
   hasRoomFor(plan: BatchPlan): boolean {
-    const { index, header } = this.#usable();
-    if (this.#activeIsSealed) return false;
+    const active = this.#usable();
+    if (active === undefined || this.#activeIsSealed) return false;
+    const { index, header } = active;
     return index.endPosition + planBatchBytes(plan) <= header.segmentBytes;
   }
 
@@ -183,7 +181,7 @@ export class Log {
    * @throws POISONED when this write or an earlier one failed
    */
   append(plan: BatchPlan, overlap: boolean): void {
-    const { fd, header, index } = this.#usable();
+    const { fd, header, index } = this.#usable()!;
     const staging = this.#staging[this.#batches % this.#staging.length];
     const committedAtMs = this.#clock.wallMs();
     const baseOffset = this.#appendedOffset;
@@ -228,8 +226,14 @@ export class Log {
    * @throws IO_ERROR with details.errno ENOSPC or EDQUOT for a full disk; POISONED
    */
   roll(): void {
-    const { fd, index, header } = this.#usable();
+    const active = this.#usable();
     this.settleAll();
+    if (active === undefined) {
+      this.#activate();
+      this.checkpoint();
+      return;
+    }
+    const { fd, index, header } = active;
     if (index.batches === 0) {
       // Left by a run with smaller segments: too small for this batch, and empty.
       this.#activate();
@@ -258,13 +262,8 @@ export class Log {
    */
   truncateBefore(offset: number): void {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset > this.#durableOffset) {
-      throw new SpillwayError(
-        'OFFSET_OUT_OF_RANGE',
-        `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`,
-        {
-          subject: String(offset),
-        },
-      );
+      const message = `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`;
+      throw new SpillwayError('OFFSET_OUT_OF_RANGE', message, { subject: String(offset) });
     }
     if (offset <= this.#startOffset) return;
     this.#startOffset = offset;
@@ -301,12 +300,14 @@ export class Log {
       this.#checkpoint.close();
       if (this.#active !== undefined) this.#io.close(this.#active.fd);
       this.#active = undefined;
+      this.#closed = true;
     }
   }
 
-  #usable(): Active {
+  /** Undefined where a full disk left no room for a segment when the log opened: until `roll` finds some. */
+  #usable(): Active | undefined {
     if (this.#poison !== undefined) throw this.#poison;
-    if (this.#active === undefined) throw new SpillwayError('CLOSED', 'the log is closed');
+    if (this.#closed) throw new SpillwayError('CLOSED', 'the log is closed');
     return this.#active;
   }
 

@@ -125,6 +125,18 @@ function lookAt(io: FileIo, dir: string): Recovered {
   return { listing, checkpoint, segments, obsolete, startOffset, endOffset, tornBytes, problems };
 }
 
+/** What opening for writing says of a damaged log: the first problem in words, all of them in the details. */
+export function corrupt(dir: string, problems: readonly Problem[]): SpillwayError {
+  const [p] = problems;
+  const range = `offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}`;
+  const more = problems.length > 1 ? `; and ${problems.length - 1} more, see spillway verify` : '';
+  const path = join(dir, p.file);
+  return new SpillwayError('CORRUPT', `${path} at byte ${p.position}, ${range}: ${p.message}${more}`, {
+    subject: path,
+    problems,
+  });
+}
+
 /** @throws DIR_UNUSABLE, NOT_A_LOG */
 export function listDirectory(io: FileIo, dir: string): DirectoryListing {
   let names: string[] | undefined;
