@@ -288,8 +288,10 @@ export class Log {
     this.checkpoints++;
   }
 
-  /** Finishes what is under way and closes. A poisoned log closes too, without another sync. */
+  /** Finishes what is under way and closes. A poisoned log closes too, without another sync. Closing twice is fine. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     try {
       if (this.#poison === undefined) {
         this.settleAll();
@@ -299,8 +301,6 @@ export class Log {
       this.#spare.close();
       this.#checkpoint.close();
       if (this.#active !== undefined) this.#io.close(this.#active.fd);
-      this.#active = undefined;
-      this.#closed = true;
     }
   }
 
