@@ -37,6 +37,8 @@ export const BUSY_LANE_POLL_MS = 50;
 export const DISK_FULL_RETRY_MS = 200;
 /** How often a reader in another process looks for new batches. */
 export const FOLLOW_POLL_MS = 20;
+/** How often a thread that waits for shared memory to change looks for itself; the timer also keeps the process alive. */
+export const KEEP_ALIVE_MS = 1000;
 /** What a pending promise costs beside its payload, for maxWaitingBytes. */
 export const WAITER_OVERHEAD_BYTES = 256;
 

@@ -4,7 +4,7 @@
 // bounded by maxWaitingBytes: policy `block`. Other policies would decide in `#admit`, and only there.
 
 import { SpillwayError } from '../base/errors.ts';
-import { MAX_KEY_BYTES, MAX_STREAM_IDS, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
+import { KEEP_ALIVE_MS, MAX_KEY_BYTES, MAX_STREAM_IDS, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
 import { checkKeys, type LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
@@ -78,9 +78,6 @@ function copied(payloads: readonly Uint8Array[], put: number): readonly Uint8Arr
     return copy.subarray(at, (at += p.length));
   });
 }
-
-/** How often a thread that waits for acknowledgements looks for itself, in case nobody is left to wake it. */
-const KEEP_ALIVE_MS = 1000;
 
 /** A view over a transferred ArrayBuffer has length 0 and throws on use; `detached` is not there before Node 22. */
 function isDetached(view: Uint8Array): boolean {

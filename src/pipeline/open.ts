@@ -4,8 +4,8 @@
 import { resolve as resolvePath } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { SpillwayError } from '../base/errors.ts';
+import { KEEP_ALIVE_MS, type CounterName } from '../base/limits.ts';
 import { resolveLogOptions, show, type LogOptions, type LogOptionsInput } from '../base/options.ts';
-import type { CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import { LogReader } from '../log/reader.ts';
 import { readerIo } from '../platform/choose-io.ts';
@@ -135,7 +135,10 @@ export class SpillwayLog {
         // What became durable before the end is read first.
         if (shared.offset('durable') > reader.nextOffset) return true;
         if (ended || abort?.aborted === true) return false;
+        // Waiting for a word of shared memory keeps no process alive, and whoever asks for the next record waits for it.
+        const alive = setInterval(() => undefined, KEEP_ALIVE_MS);
         await signalled(shared.words, shared.progress, seen);
+        clearInterval(alive);
         return true;
       });
     } finally {

@@ -4,13 +4,13 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from '../support/platform-root.ts';
-import { skip, type Claim } from './proof.ts';
+import { skip, type Claim, type ProofContext } from './proof.ts';
 
 const CLAIM = 'the C++ tests pass, plain and under ASan, UBSan and TSan';
 /** Four test programs, four builds. */
 const AT_LEAST = 16;
 
-export async function prove(): Promise<Claim[]> {
+export async function prove(_context?: ProofContext): Promise<Claim[]> {
   if (spawnSync('cmake', ['--version']).status !== 0) return [skip(CLAIM, 'test programs', 'cmake is not installed')];
   const { stdout, stderr, status } = spawnSync('sh', [join(root, 'scripts', 'test-native.sh')], {
     cwd: root,
