@@ -265,9 +265,12 @@ export class Log {
       const message = `truncateBefore ${offset}: expected an offset from 0 to ${this.#durableOffset}`;
       throw new SpillwayError('OFFSET_OUT_OF_RANGE', message, { subject: String(offset) });
     }
-    if (offset <= this.#startOffset) return;
-    this.#startOffset = offset;
-    this.checkpoint();
+    if (offset > this.#startOffset) {
+      this.#startOffset = offset;
+      // Into both blocks: damage to one of them must not bring back what was removed.
+      this.checkpoint();
+      this.checkpoint();
+    }
     this.#freeObsolete();
   }
 
@@ -371,19 +374,18 @@ export class Log {
   }
 
   #freeObsolete(): void {
-    let freed = 0;
-    while (freed < this.#sealed.length && this.#sealed[freed].nextOffset <= this.#startOffset) {
-      this.#free(this.#sealed[freed].baseOffset, this.#sealed[freed].fileBytes);
-      freed++;
+    for (let [s] = this.#sealed; s !== undefined && s.nextOffset <= this.#startOffset; [s] = this.#sealed) {
+      this.#free(s.baseOffset, s.fileBytes);
+      this.#sealed.shift();
     }
-    this.#sealed.splice(0, freed);
   }
 
+  /** May be called again after an error: what is gone already is left at that. */
   #free(baseOffset: number, fileBytes: number): void {
     const indexPath = join(this.#dir, indexName(baseOffset));
     const path = join(this.#dir, segmentName(baseOffset));
     if (this.#io.exists(indexPath)) this.#io.unlink(indexPath);
-    if (!this.#spare.offer(path, fileBytes)) this.#io.unlink(path);
+    if (this.#io.exists(path) && !this.#spare.offer(path, fileBytes)) this.#io.unlink(path);
     this.#io.syncDir(this.#dir);
   }
 }

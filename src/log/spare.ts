@@ -87,6 +87,8 @@ export class Spare {
       this.#io.rename(this.#path, path);
     } catch (error) {
       this.#io.close(fd);
+      // Renamed perhaps, and only the sync of the directory failed: the next try then begins with a new file.
+      this.#ready = this.#io.exists(this.#path);
       throw error;
     }
     this.#ready = false;
@@ -100,6 +102,8 @@ export class Spare {
   #fillOne(): void {
     const io = this.#io;
     if (this.#fillFd === undefined) {
+      // One whose rename failed may lie there.
+      if (io.exists(`${this.#path}.tmp`)) io.unlink(`${this.#path}.tmp`);
       this.#fillFd = io.open(`${this.#path}.tmp`, 'create', true);
       this.#filled = 0;
     }

@@ -239,8 +239,8 @@ export class CommitLoop {
       this.#publishOffsets();
       this.#port.reply({ id });
     } catch (error) {
-      if (this.#log.poison !== undefined) throw error;
       this.#port.reply({ id, error: toErrorMessage(error) });
+      if (this.#log.poison !== undefined) throw error;
     }
   }
 

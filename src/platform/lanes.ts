@@ -93,8 +93,8 @@ export class LaneSet {
   #runs: Run[] = [];
   #fresh: Run[] = [];
   #next = 0;
-  /** Whether the room for acknowledgements counts in this drain. */
-  #draining = false;
+  /** Whether lanes without room for acknowledgements are drained too. */
+  #drainsAll = false;
 
   add(buffer: SharedArrayBuffer): void {
     const lane = new LaneConsumer(buffer);
@@ -132,7 +132,7 @@ export class LaneSet {
     // Shares first. Where a round of shares moved nothing (what is left is less than a frame for each), one record each
     // of whatever size still fits.
     let sharing = true;
-    this.#draining = all;
+    this.#drainsAll = all;
     for (let ready = this.#ready(); ready > 0 && full === undefined; ready = this.#ready()) {
       const before = plan.records;
       const parts = sharing ? ready : 1;
@@ -241,7 +241,7 @@ export class LaneSet {
   }
 
   #ackRoom(lane: LaneConsumer): number {
-    if (this.#draining) return 1;
+    if (this.#drainsAll) return 1;
     let promised = 0;
     for (const run of this.#runs) if (run.lane === lane) promised++;
     for (const run of this.#fresh) if (run.lane === lane) promised++;

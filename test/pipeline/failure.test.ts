@@ -125,6 +125,19 @@ for (const [what, fault] of [
   });
 }
 
+t.test('a truncation whose own checkpoint fails is told so at once', async (t) => {
+  const io = new FaultyIo();
+  const { log } = openLog(directory(t), io);
+  fill(log, 2);
+  const loop = new LoopByHand();
+  loop.queue({ id: 7, kind: 'truncate', offset: 20 });
+  io.faults = [{ call: 'sync', path: /checkpoint$/, errno: 'EIO' }];
+  loop.run(log);
+  t.equal(loop.shared.state, 'poisoned');
+  t.equal(loop.replies[0]?.id, 7);
+  t.equal(loop.replies[0]?.error?.code, 'POISONED');
+});
+
 t.test('after a failure the log itself takes nothing, and closing syncs nothing', async (t) => {
   const dir = directory(t);
   const io = new FaultyIo();

@@ -34,8 +34,8 @@ interface Subject {
   readonly mayEnd: number;
 }
 
-/** @param killed without a close: nothing says how far the active segment was durable */
-function makeSubject(killed: boolean): Subject {
+/** @param ending killed: nothing says how far the active segment was durable; truncated: killed right after a truncation */
+function makeSubject(ending: 'closed' | 'killed' | 'truncated'): Subject {
   const disk = new SimDisk();
   disk.makeDir(DIR);
   const { log } = openLog(DIR, disk, options);
@@ -52,9 +52,10 @@ function makeSubject(killed: boolean): Subject {
   for (let i = 0; i < 5; i++) append();
   const mayEnd = log.durableOffset;
   append();
+  if (ending === 'truncated') log.truncateBefore(log.startOffset + 3);
+  if (ending === 'closed') log.close();
   const start = log.startOffset;
   const end = log.durableOffset;
-  if (!killed) log.close();
   const segments = disk.paths.filter((p) => p.endsWith('.seg')).sort();
   const sealed = segments.at(-2)!;
   if (segments.length !== 3) throw new Error(`unexpected files: ${disk.paths.join(' ')}`);
@@ -68,7 +69,7 @@ function makeSubject(killed: boolean): Subject {
     stale,
     start,
     end,
-    mayEnd: killed ? mayEnd : end,
+    mayEnd: ending === 'killed' ? mayEnd : end,
   };
 }
 
@@ -200,7 +201,7 @@ function sectors(path: string, bytes: number, stale: Uint8Array | undefined): Pi
   };
 }
 
-function tables(s: Subject, killed: Subject): Table[] {
+function tables(s: Subject, killed: Subject, truncated: Subject): Table[] {
   const sizeOf = (path: string): number => s.disk.fileBytes(path).length;
   const made: Table[] = [];
   for (const [what, path, stale] of [
@@ -249,6 +250,13 @@ function tables(s: Subject, killed: Subject): Table[] {
     });
   }
   made.push({
+    claim: 'each bit of the checkpoint of a log flipped that was killed right after a truncation',
+    unit: 'bit flips',
+    quickCases: 1500,
+    subject: truncated,
+    ...flips(truncated.checkpoint, sizeOf(truncated.checkpoint)),
+  });
+  made.push({
     claim: 'each bit of the active segment of a killed log flipped (its last batch may be cut)',
     unit: 'bit flips',
     quickCases: 1500,
@@ -259,14 +267,15 @@ function tables(s: Subject, killed: Subject): Table[] {
 }
 
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
-  const closed = makeSubject(false);
-  const killed = makeSubject(true);
-  for (const subject of [closed, killed]) {
+  const closed = makeSubject('closed');
+  const killed = makeSubject('killed');
+  const truncated = makeSubject('truncated');
+  for (const subject of [closed, killed, truncated]) {
     const untouched = judge(subject, subject.disk);
     if (untouched !== 'whole') throw new Error(`the log is not whole before any damage: ${JSON.stringify(untouched)}`);
   }
   const random = seededRandom(seed);
-  return tables(closed, killed).map((table) => {
+  return tables(closed, killed, truncated).map((table) => {
     const { subject } = table;
     const violations: string[] = [];
     const verdicts = { whole: 0, reported: 0 };

@@ -110,6 +110,10 @@ async function main(): Promise<number> {
     const { claims, seconds } = outcomes.get(proof)!;
     claims.forEach((c, i) => results.push({ proof, seconds: i === 0 ? seconds : 0, ...c }));
   }
+  if (context.only !== undefined && results.every((r) => r.tried === 0)) {
+    console.error(`prove: --only '${context.only}': expected a case of ${chosen.join(', ')}, found none`);
+    return 2;
+  }
   report.results = results;
   report.table(
     ['proof', 'claim', 'tried', 'violations', 'seconds'],

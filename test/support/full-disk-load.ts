@@ -3,7 +3,7 @@
 
 import { setImmediate as turn } from 'node:timers/promises';
 import { openLane, type LogOptionsInput, type SpillwayError, type SpillwayLog } from '../../src/index.ts';
-import { payloadOf } from './kill-payload.ts';
+import { payloadOf } from './full-disk-payload.ts';
 
 /** Segments small enough that a disk of a MiB goes through rolls before it is full. */
 export const smallLog = {

@@ -3,7 +3,7 @@
 // compared byte for byte with what its head says it is; or { id, wrong }.
 
 import { read } from '../../src/index.ts';
-import { payloadOf } from './kill-payload.ts';
+import { payloadOf } from './full-disk-payload.ts';
 
 export interface ReadRequest {
   readonly id: number;

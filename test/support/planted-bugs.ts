@@ -153,8 +153,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/log/log.ts',
-        find: '    this.checkpoint();\n    this.#freeObsolete();',
-        replace: '    this.#freeObsolete();\n    this.checkpoint();',
+        find: '      this.checkpoint();\n      this.checkpoint();\n    }\n    this.#freeObsolete();',
+        replace: '    }\n    this.#freeObsolete();\n    this.checkpoint();',
       },
     ],
     caughtBy: 'proof/explorer',
