@@ -63,9 +63,11 @@ function locked(dir: string, holder: Holder | undefined): SpillwayError {
       : holder.pid === process.pid && holder.host === hostname()
         ? `this process (pid ${holder.pid})`
         : `process ${holder.pid} on ${holder.host}`;
-  return new SpillwayError('LOCKED', `${dir} is open for writing by ${who}; a log has one writer at a time`, {
-    subject: dir,
-  });
+  // From here nobody can see whether it lives, and a container that is started again may have another name.
+  const elsewhere = holder !== undefined && holder.host !== hostname() && !holder.kernelLock;
+  const hint = elsewhere ? `; if that process is gone, remove ${join(dir, LOCK_FILE)}` : '';
+  const message = `${dir} is open for writing by ${who}; a log has one writer at a time${hint}`;
+  return new SpillwayError('LOCKED', message, { subject: dir });
 }
 
 export class DirectoryLock {

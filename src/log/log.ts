@@ -83,6 +83,7 @@ export class Log {
   batchBytesWritten = 0;
   rolls = 0;
   checkpoints = 0;
+  retentionFailures = 0;
 
   /**
    * Opens for writing: recovers, cuts a torn tail, seals what a crash left unsealed. The caller holds the lock.
@@ -193,7 +194,8 @@ export class Log {
     });
     const batchBytes = this.#io.bytes.seal(staging, prefixBytes, plan.sources, plan.ranges, plan.rangeCount);
     const position = index.endPosition;
-    index.add({ baseOffset, records: plan.records, batchBytes, committedAtMs }, namedRows(plan));
+    const rows = plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
+    index.add({ baseOffset, records: plan.records, batchBytes, committedAtMs }, rows);
     this.#batches++;
     this.#appendedOffset += plan.records;
     this.batchBytesWritten += batchBytes;
@@ -274,10 +276,16 @@ export class Log {
     this.#freeObsolete();
   }
 
-  /** Applies retentionBytes and retentionMs. */
+  /** Applies retentionBytes and retentionMs. A file that cannot be removed is counted, and tried again. @throws POISONED */
   retain(): void {
     const start = retainedFrom(this.#sealed, this.#options, this.#clock.wallMs());
-    if (start !== undefined) this.truncateBefore(start);
+    if (start === undefined) return;
+    try {
+      this.truncateBefore(start);
+    } catch (error) {
+      if (this.#poison !== undefined) throw error;
+      this.retentionFailures++;
+    }
   }
 
   /** True when the durable end has moved since it was last written down. */
@@ -388,8 +396,4 @@ export class Log {
     if (this.#io.exists(path) && !this.#spare.offer(path, fileBytes)) this.#io.unlink(path);
     this.#io.syncDir(this.#dir);
   }
-}
-
-function namedRows(plan: BatchPlan): { name: string; records: number }[] {
-  return plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
 }

@@ -116,8 +116,9 @@ export class LogReader {
 
   #startOffset(): number {
     const listing = listDirectory(this.#io, this.#dir);
-    if (!listing.hasCheckpoint) return listing.segments[0] ?? 0;
-    const checkpoint = readCheckpoint(this.#io, this.#dir);
+    // Made before the first segment, and never removed.
+    if (!listing.hasCheckpoint && listing.segments.length === 0) return 0;
+    const checkpoint = this.#checkpoint();
     if (!('invalid' in checkpoint)) return checkpoint.startOffset;
     if (checkpoint.newer !== true) throw this.#corrupt(CHECKPOINT_FILE, 0, 0, checkpoint.invalid);
     throw new SpillwayError('UNSUPPORTED_FORMAT', `${this.#dir}/${CHECKPOINT_FILE}: ${checkpoint.invalid}`);
@@ -129,7 +130,11 @@ export class LogReader {
     const base = listing.segments.findLast((s) => s <= this.#next);
     if (base === undefined) {
       if (listing.segments.length === 0) return undefined;
-      throw this.#overtaken(listing.segments[0]);
+      // Asked for after the listing: a start that had moved by then would be above what is wanted.
+      const start = this.#startOffset();
+      if (start > this.#next) throw this.#overtaken(start);
+      const [first] = listing.segments;
+      throw this.#corrupt(segmentName(first), 0, this.#next, 'the segments before it are missing', first - 1);
     }
     const file = this.#open(base);
     if (file === undefined) return undefined;
@@ -295,8 +300,14 @@ export class LogReader {
   /** A lower bound of the durable offset. */
   #knownDurable(): number {
     if (this.#durableOffset !== undefined) return this.#durableOffset();
-    const checkpoint = readCheckpoint(this.#io, this.#dir);
+    const checkpoint = this.#checkpoint();
     return 'invalid' in checkpoint ? 0 : checkpoint.durableOffset;
+  }
+
+  #checkpoint(): ReturnType<typeof readCheckpoint> {
+    return this.#io.exists(`${this.#dir}/${CHECKPOINT_FILE}`)
+      ? readCheckpoint(this.#io, this.#dir)
+      : { invalid: 'the file is missing' };
   }
 
   #leave(place: Place): void {
@@ -331,8 +342,8 @@ export class LogReader {
     );
   }
 
-  #corrupt(file: string, position: number, offset: number, message: string): SpillwayError {
-    const problem = { file, position, firstOffset: offset, lastOffset: null, message };
+  #corrupt(file: string, position: number, offset: number, message: string, last: number | null = null): SpillwayError {
+    const problem = { file, position, firstOffset: offset, lastOffset: last, message };
     return new SpillwayError('CORRUPT', `${this.#dir}/${file} at byte ${position}, from offset ${offset}: ${message}`, {
       subject: file,
       problems: [problem],

@@ -272,6 +272,7 @@ export class CommitLoop {
     shared.set('rolls', this.#log.rolls);
     shared.set('fillBytes', this.#log.fillBytes);
     shared.set('segments', this.#log.segments);
+    shared.set('retentionFailures', this.#log.retentionFailures);
   }
 
   #finish(): Reply {

@@ -45,6 +45,8 @@ export interface LogStats {
   readonly checkpoints: number;
   readonly rolls: number;
   readonly segments: number;
+  /** Times that retention could not remove a file; it tries again. */
+  readonly retentionFailures: number;
   /** Zeros written to prepare segments. */
   readonly fillBytes: number;
   readonly lanes: number;
@@ -211,6 +213,7 @@ export class SpillwayLog {
       checkpoints: shared.stat('checkpoints'),
       rolls: shared.stat('rolls'),
       segments: shared.stat('segments'),
+      retentionFailures: shared.stat('retentionFailures'),
       fillBytes: shared.stat('fillBytes'),
       lanes: shared.stat('lanes'),
       latency: latencyStats(latency),

@@ -41,7 +41,8 @@ const statSlots = {
   fillBytes: 6,
   segments: 7,
   lanes: 8,
-  closeReasons: 9, // … 13: one per reason
+  retentionFailures: 9,
+  closeReasons: 10, // … 14: one per reason
 } as const;
 export type StatName = Exclude<keyof typeof statSlots, 'closeReasons'>;
 

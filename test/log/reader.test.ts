@@ -1,4 +1,5 @@
 import t from 'tap';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { counterSlots } from '../../src/base/limits.ts';
 import { LogReader } from '../../src/log/reader.ts';
@@ -56,6 +57,34 @@ for (const [who, makeIo] of Object.entries(readers())) {
     }
     log.close();
   });
+
+  for (const [what, truncated] of [
+    ['checkpoint', false],
+    ['oldest segment', false],
+    ['oldest segment', true],
+  ] as const) {
+    t.test(
+      `${who}: ${what} deleted${truncated ? ' behind a truncation' : ''}: damage, from wherever it is read`,
+      async (t) => {
+        const dir = directory(t);
+        const { log } = openLog(dir, 'js');
+        fill(log, 4 * PER_SEGMENT);
+        if (truncated) log.truncateBefore(PER_SEGMENT * RECORDS + 5);
+        const start = log.startOffset;
+        log.close();
+        const [oldest] = filesOf(dir, '.seg').sort();
+        rmSync(join(dir, what === 'checkpoint' ? 'checkpoint' : oldest));
+        const io = makeIo();
+        t.teardown(() => io.destroy());
+        for (const from of [undefined, start, start + 1]) {
+          const { records, error } = readBack(io, dir, from === undefined ? {} : { from });
+          t.equal(records.length, 0);
+          t.match(error, { code: 'CORRUPT' }, `from ${from}: ${error?.message}`);
+          t.match(error?.details.problems?.[0], { message: /missing/ });
+        }
+      },
+    );
+  }
 
   t.test(`${who}: one rare stream, and a late offset, read a small part of the log`, async (t) => {
     const dir = directory(t);

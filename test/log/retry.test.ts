@@ -5,7 +5,7 @@ import t from 'tap';
 import { verify } from '../../src/log/verify.ts';
 import { JsIo } from '../../src/platform/js-io.ts';
 import { FaultyIo } from '../support/log-faulty-io.ts';
-import { filesOf, fill, firstWrong, openLog, readBack, thrown } from '../support/log-plans.ts';
+import { filesOf, fill, firstWrong, openLog, readBack, thrown, tiny } from '../support/log-plans.ts';
 import { directory } from '../support/log-support.ts';
 
 for (const fault of [
@@ -38,6 +38,27 @@ for (const fault of [
     },
   );
 }
+
+t.test(
+  'retention fails to remove a file in a roll: the log goes on, counts it, and removes it the next time',
+  async (t) => {
+    const dir = directory(t);
+    const io = new FaultyIo();
+    const { log } = openLog(dir, io, { retentionBytes: 3 * tiny.segmentBytes });
+    while (log.rolls < 6) fill(log, 1);
+    const kept = filesOf(dir, '.seg').length;
+    io.faults = [{ call: 'unlink', path: /\.idx$/, errno: 'EIO', times: 1 }];
+    while (log.rolls < 7) fill(log, 1);
+    t.equal(log.retentionFailures, 1);
+    t.equal(log.poison, undefined);
+    t.equal(filesOf(dir, '.seg').length, kept + 1, 'one more than retention wants');
+    while (log.rolls < 8) fill(log, 1);
+    t.equal(log.retentionFailures, 1);
+    t.equal(filesOf(dir, '.seg').length, kept);
+    log.close();
+    t.same(verify(io, dir).problems, []);
+  },
+);
 
 for (const [what, fault] of [
   ['the rename of the filled file', { call: 'rename', path: /spare$/ }],
