@@ -13,7 +13,7 @@ import {
 type OptionType = 'integer' | 'number' | 'bytes' | 'choice' | 'string';
 
 export interface OptionSpec {
-  /** Dotted path in the options object of `open`. */
+  /** Dotted path in the options object of `open`, or of a configuration file. */
   readonly name: string;
   readonly flag: string;
   readonly type: OptionType;
