@@ -20,6 +20,8 @@ const floorOfFolder: Record<string, number> = {
   sink: 2,
   pipeline: 3,
   ingress: 4,
+  client: 4,
+  load: 4,
   cli: 4,
   dashboard: 4,
 };
