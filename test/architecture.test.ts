@@ -21,16 +21,16 @@ const floorOfFolder: Record<string, number> = {
   pipeline: 3,
   ingress: 4,
   client: 4,
-  load: 4,
-  cli: 4,
-  dashboard: 4,
+  load: 5,
+  cli: 6,
+  dashboard: 6,
 };
 
 /** Folder that a file belongs to, `index` for src/index.ts; its floor, undefined where the plan knows no such folder. */
 function placeOf(file: string): { folder: string; floor: number | undefined } {
   const [top, folder] = file.split('/');
-  if (top === 'workers') return { folder: 'workers', floor: 4 };
-  if (file === 'src/index.ts') return { folder: 'index', floor: 4 };
+  if (top === 'workers') return { folder: 'workers', floor: 6 };
+  if (file === 'src/index.ts') return { folder: 'index', floor: 6 };
   return { folder, floor: floorOfFolder[folder] };
 }
 
