@@ -9,8 +9,10 @@ import { SpillwayLog } from './pipeline/open.ts';
 export { SpillwayError, type ErrorCode, type ErrorDetails, type Problem } from './base/errors.ts';
 export type { LogOptionsInput } from './base/options.ts';
 export type { CloseReason, IoMode, LogRecord, LogState } from './base/types.ts';
-export type { Appended, AppendedMany, AppendOptions, Lane, LaneHandle, Payload } from './pipeline/lane.ts';
-export type { LatencyStats, LogStats, SpillwayLog } from './pipeline/open.ts';
+export type { Admission, Appended, AppendedMany, AppendOptions, Payload } from './pipeline/job.ts';
+export type { Lane, LaneHandle } from './pipeline/lane.ts';
+export type { SpillwayLog } from './pipeline/open.ts';
+export type { LatencyStats, LogStats } from './pipeline/view.ts';
 export { read, type ReadOptions } from './pipeline/read.ts';
 
 /**

@@ -97,7 +97,7 @@ export const gatewayOptionTable = [
     min: 64 * KIB,
     max: 16 * GIB,
     sentence:
-      'Bytes that requests and frames under way may hold per accept thread, from the first byte read to the answer; what does not fit is not read yet.',
+      'Body bytes that requests and frames under way may hold per accept thread; what does not fit is not read yet.',
   },
   {
     name: 'overflow',
@@ -386,11 +386,10 @@ function checkTogether(o: GatewayOptions): void {
   }
   if (o.tlsClientCa !== undefined && o.tlsCert === undefined)
     refuse('tlsCert', 'a certificate, as tlsClientCa is set', 'off');
-  if (o.ingressBytes < o.wireBodyBytes + o.decodedBodyBytes) {
-    const needed = o.wireBodyBytes + o.decodedBodyBytes;
+  if (o.ingressBytes < o.wireBodyBytes) {
     refuse(
       'ingressBytes',
-      `at least wireBodyBytes + decodedBodyBytes (${needed}), so that the largest body fits`,
+      `at least wireBodyBytes (${o.wireBodyBytes}), so that the largest body fits`,
       o.ingressBytes,
     );
   }

@@ -11,6 +11,8 @@ export const RECORD_HEADER_BYTES = 16;
 /** Frames start at multiples of this, so that header words are aligned. */
 export const RECORD_ALIGN_BYTES = 8;
 
+/** Identity of a record in front of its key: producer id 16 · low u32 · high u32. */
+export const IDENTITY_BYTES = 24;
 /** A key's length is a u16 of the frame header. */
 export const MAX_KEY_BYTES = 65_535;
 /** A stream id is a u16 of the frame header; 0 is never used. */
@@ -41,6 +43,27 @@ export const FOLLOW_POLL_MS = 20;
 export const KEEP_ALIVE_MS = 1000;
 /** What a pending promise costs beside its payload, for maxWaitingBytes. */
 export const WAITER_OVERHEAD_BYTES = 256;
+
+/** Headers of one HTTP request, and bytes of them. */
+export const MAX_HEADERS = 64;
+export const MAX_HEADER_BYTES = 8192;
+export const HEADERS_TIMEOUT_MS = 10_000;
+export const REQUEST_TIMEOUT_MS = 30_000;
+/** How often node:http looks for requests that are too slow: else the timeouts above fire at 30 s. */
+export const CONNECTIONS_CHECK_MS = 1000;
+/** An idle connection is kept this long: longer than the usual 60 s of a load balancer, which then closes first. */
+export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+/** A connection on which nothing moves, not even an answer, for this long is closed. */
+export const SOCKET_IDLE_MS = 120_000;
+/** First piece of ingressBytes for a body of unknown length, and each next one. */
+export const BODY_PIECE_BYTES = 65_536;
+/** Payload bytes of one answer to a read, unless its first record is larger. */
+export const READ_PAGE_BYTES = 1024 * 1024;
+export const READ_PAGE_RECORDS = 10_000;
+/** Longest long poll. */
+export const READ_WAIT_MS = 60_000;
+/** Bad records that an answer describes; more are only counted. */
+export const BAD_RECORDS_SHOWN = 20;
 
 /** Index of each counter in the shared counter block: the name of the system call as strace prints it. */
 export const counterSlots = {

@@ -7,6 +7,18 @@ export type IoMode = 'direct' | 'buffered' | 'portable' | 'js';
 export const closeReasons = ['records', 'bytes', 'linger', 'flush', 'idle'] as const;
 export type CloseReason = (typeof closeReasons)[number];
 
+/**
+ * Who sent a record, and as which of its records: stored with it, so that a retry is told from a new record also after
+ * a restart. 24 bytes in front of the key (docs/format.md).
+ */
+export interface Identity {
+  /** 16 bytes, chosen by the producer or derived from its Idempotency-Key. */
+  readonly id: Uint8Array;
+  /** Both u32. A gateway counts records in `low` (framed protocol: u64 with `high`); HTTP keeps a checksum in `high`. */
+  readonly low: number;
+  readonly high: number;
+}
+
 /** One record as a reader sees it. */
 export interface LogRecord {
   /** Dense number of the record in the log, from 0. */
@@ -19,6 +31,8 @@ export interface LogRecord {
   readonly payload: Uint8Array;
   /** True for a last line that its input ended without a newline, so that a text can be given back byte for byte. */
   readonly unterminated: boolean;
+  /** Where its producer resends idempotently. */
+  readonly identity?: Identity;
 }
 
 /** Records that are about to share one durable write: byte ranges in the lanes, and what is known of them. */

@@ -25,18 +25,19 @@ import {
   BATCH_CRC_AT,
   BATCH_HEADER_BYTES,
   BLOCK_BYTES,
+  IDENTITY_BYTES,
   MAX_STREAM_TABLE_BYTES,
   RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
 } from '../base/limits.ts';
-import type { BatchPlan, LogRecord } from '../base/types.ts';
+import type { BatchPlan, Identity, LogRecord } from '../base/types.ts';
+import { FLAG_IDENTITY, FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
 
 export const FORMAT_VERSION = 1;
 export const CODEC_NONE = 0;
 
 const BATCH_MAGIC = 0x424c5053; // "SPLB"
 const SEGMENT_MAGIC = 0x534c5053; // "SPLS"
-const KNOWN_FLAGS_UNTERMINATED = 1;
 
 /** What ties a batch to the segment it was written into. */
 export interface SegmentIdentity {
@@ -278,12 +279,13 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
     const payloadBytes = v.getUint32(at, true);
     const meta = v.getUint32(at + 4, true);
     const keyBytes = v.getUint16(at + 14, true);
-    const keyAt = at + RECORD_HEADER_BYTES;
-    const payloadAt = keyAt + keyBytes;
+    const identified = ((meta >>> 16) & FLAG_IDENTITY) !== 0;
+    const keyAt = at + RECORD_HEADER_BYTES + (identified ? IDENTITY_BYTES : 0);
+    const payloadAt = at + RECORD_HEADER_BYTES + keyBytes;
     const next =
       at + Math.ceil((RECORD_HEADER_BYTES + keyBytes + payloadBytes) / RECORD_ALIGN_BYTES) * RECORD_ALIGN_BYTES;
     const stream = names.get(meta & 0xffff);
-    if (next > end || stream === undefined || meta >>> 24 !== 0) {
+    if (next > end || stream === undefined || meta >>> 24 !== 0 || keyAt > payloadAt) {
       return { invalid: `record ${i} of ${header.records} does not fit the batch` };
     }
     const offset = header.baseOffset + i;
@@ -292,15 +294,20 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
         offset,
         stream,
         timestampMs: v.getUint32(at + 8, true) + v.getUint16(at + 12, true) * 2 ** 32,
-        key: keyBytes === 0 ? null : batch.subarray(keyAt, payloadAt),
+        key: keyAt === payloadAt ? null : batch.subarray(keyAt, payloadAt),
         payload: batch.subarray(payloadAt, payloadAt + payloadBytes),
-        unterminated: ((meta >>> 16) & KNOWN_FLAGS_UNTERMINATED) !== 0,
+        unterminated: ((meta >>> 16) & FLAG_UNTERMINATED) !== 0,
+        ...(identified ? { identity: identityAt(batch, v, keyAt - IDENTITY_BYTES) } : undefined),
       });
     }
     at = next;
   }
   if (at !== end) return { invalid: 'the batch holds more bytes than its records' };
   return records;
+}
+
+function identityAt(batch: Uint8Array, v: DataView, at: number): Identity {
+  return { id: batch.subarray(at, at + 16), low: v.getUint32(at + 16, true), high: v.getUint32(at + 20, true) };
 }
 
 /**

@@ -1,38 +1,34 @@
 // The producing side as callers use it: promises over one lane. Per thread; order of calls is order in the log.
 //
-// An append that finds room goes into the lane at once. One that does not waits in `#blocked`, first come first served,
-// bounded by maxWaitingBytes: policy `block`. Other policies would decide in `#admit`, and only there.
+// An append that finds room goes into the lane at once. What becomes of one that does not is decided in `#admit` by its
+// overflow policy, and only there; those that wait are first come first served, bounded by maxWaitingBytes.
 
 import { SpillwayError } from '../base/errors.ts';
-import { KEEP_ALIVE_MS, MAX_KEY_BYTES, MAX_STREAM_IDS, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
+import { IDENTITY_BYTES, KEEP_ALIVE_MS, MAX_STREAM_IDS } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
-import { checkKeys, type LogOptions } from '../base/options.ts';
+import type { LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
-import { FLAG_UNTERMINATED, laneLatency } from '../platform/lane-memory.ts';
+import type { Identity } from '../base/types.ts';
+import { WaitingQueue } from '../flow/overflow.ts';
+import { FLAG_IDENTITY, laneLatency } from '../platform/lane-memory.ts';
 import { LaneProducer } from '../platform/lane-producer.ts';
 import type { Histogram } from '../platform/histogram.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
-
-/** What `append` takes as a record's bytes; text is stored as UTF-8. */
-export type Payload = Uint8Array | string;
-
-export interface AppendOptions {
-  /** Kept with the record; at most 65,535 bytes. One of 0 bytes is none. */
-  readonly key?: Payload;
-  /** Marks the last line of a text that ended without a newline. */
-  readonly unterminated?: boolean;
-}
-
-export interface Appended {
-  readonly offset: number;
-}
-
-export interface AppendedMany {
-  readonly firstOffset: number;
-  /** Records of other lanes may stand between the first and the last. */
-  readonly lastOffset: number;
-}
+import {
+  acknowledgeRun,
+  jobOfFrames,
+  jobOfPayloads,
+  keepOwnCopy,
+  letGo,
+  noOptions,
+  type Admission,
+  type Appended,
+  type AppendedMany,
+  type AppendOptions,
+  type Job,
+  type Payload,
+} from './job.ts';
 
 /** A lane on its way to another thread: structured-cloneable. */
 export interface LaneHandle {
@@ -41,69 +37,20 @@ export interface LaneHandle {
   readonly limits: Pick<LogOptions, 'maxRecordBytes' | 'maxWaitingBytes'>;
 }
 
-/** Records of one call, from put to acknowledgement. */
-interface Job {
-  readonly stream: string;
-  readonly flags: number;
-  key: Uint8Array | null;
-  /** Let go once all are in the lane: nobody keeps the caller's bytes until they are acknowledged. */
-  payloads: readonly Uint8Array[];
-  readonly records: number;
-  readonly bytes: number;
-  readonly startedMs: number;
-  /** Payloads put into the lane so far. */
-  put: number;
-  /** Records acknowledged so far. */
-  acked: number;
-  firstOffset: number;
-  readonly resolve: (result: AppendedMany) => void;
-  readonly reject: (error: SpillwayError) => void;
+/** Records that were refused because the lane was full, by cause. */
+export interface Drops {
+  /** Policy drop-newest. */
+  newest: number;
+  /** Policy drop-oldest. */
+  oldest: number;
+  /** Policy block, and maxBlockMs was over. */
+  blockedTooLong: number;
+  /** More than maxWaitingBytes would have waited. */
+  backlog: number;
 }
 
-const noOptions: AppendOptions = {};
-const noPayloads: readonly Uint8Array[] = [];
-const noBytes = new Uint8Array(0);
 /** Settled jobs that may stand at the front of the list before it is cut. */
 const FORGET_JOBS = 256;
-
-/** Those payloads from `put` on, in one piece of memory: an allocation per record would cost more than the record. */
-function copied(payloads: readonly Uint8Array[], put: number): readonly Uint8Array[] {
-  let bytes = 0;
-  for (let i = put; i < payloads.length; i++) bytes += payloads[i].length;
-  const copy = new Uint8Array(bytes);
-  let at = 0;
-  return payloads.map((p, i) => {
-    if (i < put) return noBytes;
-    copy.set(p, at);
-    return copy.subarray(at, (at += p.length));
-  });
-}
-
-/** A view over a transferred ArrayBuffer has length 0 and throws on use; `detached` is not there before Node 22. */
-function isDetached(view: Uint8Array): boolean {
-  try {
-    return new Uint8Array(view.buffer).length < 0;
-  } catch {
-    return true;
-  }
-}
-
-// Hot: per record. The message is only put together when it is needed.
-function toBytes(payload: unknown, name: string, index?: number): Uint8Array {
-  if (payload instanceof Uint8Array) {
-    if (payload.length > 0 || !isDetached(payload)) return payload;
-    throw new SpillwayError('INVALID_RECORD', `${name}: its ArrayBuffer was transferred away`, { subject: name });
-  }
-  if (typeof payload === 'string') return Buffer.from(payload, 'utf8');
-  const what = index === undefined ? name : `${name} ${index}`;
-  throw new SpillwayError(
-    'INVALID_RECORD',
-    `${what}: expected a Uint8Array or a string, got ${payload === null ? 'null' : typeof payload}`,
-    {
-      subject: what,
-    },
-  );
-}
 
 export class Lane {
   readonly #shared: SharedState;
@@ -115,8 +62,8 @@ export class Lane {
   /** In the lane, not yet acknowledged, oldest first; `#head` counts those done with at the front. */
   #pending: Job[] = [];
   #head = 0;
-  #blocked: Job[] = [];
-  #blockedBytes = 0;
+  readonly #blocked: WaitingQueue<Job>;
+  readonly drops: Drops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
   #watching = false;
   #refusing = false;
   #closing: Promise<void> | undefined;
@@ -131,6 +78,7 @@ export class Lane {
     if (producer === undefined) throw new SpillwayError('LANE_TAKEN', 'this lane already has, or had, a producer');
     this.#producer = producer;
     this.#limits = handle.limits;
+    this.#blocked = new WaitingQueue(handle.limits.maxWaitingBytes);
     this.#clock = clock;
     this.#latency = laneLatency(handle.lane);
     this.#keepAlive = setInterval(() => this.#settle(), KEEP_ALIVE_MS);
@@ -145,7 +93,7 @@ export class Lane {
   append(stream: string, payload: Payload, options: AppendOptions = noOptions): Promise<Appended> {
     return new Promise<Appended>((resolve, reject) => {
       const done = (result: AppendedMany): void => resolve({ offset: result.firstOffset });
-      this.#admit(this.#checked(stream, [payload], options, done, reject));
+      this.#admit(jobOfPayloads(stream, [payload], options, this.#context(stream), undefined, done, reject));
     });
   }
 
@@ -153,11 +101,46 @@ export class Lane {
    * Appends records in order. Resolves once all are on stable storage; refuses all if one is refused. A crash may leave
    * a prefix of them. Rejects as `append` does.
    */
-  appendMany(stream: string, payloads: readonly Payload[], options: AppendOptions = noOptions): Promise<AppendedMany> {
+  appendMany(
+    stream: string,
+    payloads: readonly Payload[],
+    options: AppendOptions = noOptions,
+    identity?: Identity,
+  ): Promise<AppendedMany> {
     return new Promise<AppendedMany>((resolve, reject) => {
       // What is thrown here rejects the promise: a caller's mistake is never a synchronous exception.
-      this.#admit(this.#checked(stream, payloads, options, resolve, reject));
+      this.#admit(jobOfPayloads(stream, payloads, options, this.#context(stream), identity, resolve, reject));
     });
+  }
+
+  /**
+   * As `appendMany`, for records that come framed already: they go into the lane in one copy. The caller has checked every length
+   * in them (kind 0, no flag but 1 and 2, flag 2 on all of them when there is an identity and on none otherwise, each within
+   * maxRecordBytes), and that there are at most a quarter of the lane's bytes.
+   */
+  appendFrames(
+    stream: string,
+    frames: Uint8Array,
+    records: number,
+    admission: Admission,
+    identity?: Identity,
+  ): Promise<AppendedMany> {
+    return new Promise<AppendedMany>((resolve, reject) => {
+      if (!this.#streams.has(stream)) checkStreamName(stream);
+      const nowMs = this.#clock.monotonicMs();
+      this.#admit(jobOfFrames(stream, frames, records, identity, admission, nowMs, resolve, reject));
+    });
+  }
+
+  /** Bytes that are in the lane and not yet taken over, and that wait for room there. */
+  get queuedBytes(): number {
+    return this.#producer.usedBytes + this.#blocked.bytes;
+  }
+
+  /** Age of the oldest record that is not yet acknowledged, in ms; 0 where there is none. */
+  oldestAgeMs(): number {
+    const oldest = this.#pending[this.#head] ?? this.#blocked.first;
+    return oldest === undefined ? 0 : this.#clock.monotonicMs() - oldest.startedMs;
   }
 
   /** Resolves once everything that waits for room is in the lane, or was rejected. */
@@ -189,60 +172,9 @@ export class Lane {
     return this.#pending.length - this.#head;
   }
 
-  #checked(
-    stream: string,
-    payloads: readonly Payload[],
-    options: AppendOptions,
-    resolve: Job['resolve'],
-    reject: Job['reject'],
-  ): Job {
-    if (!this.#streams.has(stream)) checkStreamName(stream);
-    if (options !== noOptions) checkKeys(options, ['key', 'unterminated'], 'append options');
-    if (!Array.isArray(payloads))
-      throw new SpillwayError('INVALID_RECORD', 'appendMany: expected an array of payloads');
-    if (payloads.length === 0)
-      throw new SpillwayError('INVALID_RECORD', 'appendMany: expected at least one payload, got none');
-    const key = options.key === undefined ? null : toBytes(options.key, 'key');
-    const keyBytes = key?.length ?? 0;
-    if (keyBytes > MAX_KEY_BYTES) {
-      throw new SpillwayError('INVALID_RECORD', `key: expected at most ${MAX_KEY_BYTES} bytes, got ${keyBytes}`, {
-        subject: 'key',
-      });
-    }
-    // The caller's own array, where it holds no text: what cannot be put at once is copied before this call returns.
-    let list: Uint8Array[] | undefined;
-    let bytes = 0;
-    for (let i = 0; i < payloads.length; i++) {
-      const payload = toBytes(payloads[i], 'payload', i);
-      if (keyBytes + payload.length > this.#limits.maxRecordBytes) {
-        throw new SpillwayError(
-          'RECORD_TOO_LARGE',
-          `payload ${i}: expected at most maxRecordBytes (${this.#limits.maxRecordBytes}) with its key, got ${keyBytes + payload.length}`,
-          { subject: String(i) },
-        );
-      }
-      if (payload !== payloads[i]) list ??= payloads.slice(0, i) as Uint8Array[];
-      list?.push(payload);
-      bytes += payload.length + keyBytes + WAITER_OVERHEAD_BYTES;
-    }
-    const flags = options.unterminated === true ? FLAG_UNTERMINATED : 0;
-    const startedMs = this.#clock.monotonicMs();
-    const records = payloads.length;
-    const own = list ?? (payloads as readonly Uint8Array[]);
-    return {
-      stream,
-      flags,
-      key,
-      payloads: own,
-      records,
-      bytes,
-      startedMs,
-      put: 0,
-      acked: 0,
-      firstOffset: -1,
-      resolve,
-      reject,
-    };
+  #context(stream: string): { known: boolean; maxRecordBytes: number; startedMs: number } {
+    const { maxRecordBytes } = this.#limits;
+    return { known: this.#streams.has(stream), maxRecordBytes, startedMs: this.#clock.monotonicMs() };
   }
 
   /** The seam for overflow policies. */
@@ -255,39 +187,82 @@ export class Lane {
       this.#watch();
       return;
     }
-    // A single job larger than the bound may wait if it is the first: else it could never be appended.
-    if (this.#blockedBytes > 0 && this.#blockedBytes + job.bytes > this.#limits.maxWaitingBytes) {
-      throw new SpillwayError(
-        'BACKLOG_FULL',
-        `the lane is full and appends of ${this.#blockedBytes} bytes wait for it already (maxWaitingBytes ` +
-          `${this.#limits.maxWaitingBytes}): await the promises, or slow down`,
-      );
-    }
+    if (job.put === 0) this.#makeWay(job);
     // The caller may use its buffers again while this waits: what waits is a copy.
-    job.key = job.key && new Uint8Array(job.key);
-    job.payloads = copied(job.payloads, job.put);
+    keepOwnCopy(job);
     this.#blocked.push(job);
-    this.#blockedBytes += job.bytes;
+    const { maxBlockMs = Infinity } = job.admission;
+    if (maxBlockMs < Infinity) job.timer = setTimeout(() => this.#giveUp(job), maxBlockMs);
     this.#watch();
+  }
+
+  /** Decides what becomes of a call that has to wait, and throws where it may not. Part of one is in the lane: it must. */
+  #makeWay(job: Job): void {
+    const { overflow = 'block' } = job.admission;
+    for (;;) {
+      const decision = this.#blocked.decide(overflow, job.bytes);
+      if (decision === 'wait') return;
+      if (decision === 'refuse') {
+        if (overflow === 'drop-newest') {
+          this.drops.newest += job.records;
+          throw new SpillwayError('DROPPED', 'the lane is full, and the overflow policy is drop-newest');
+        }
+        this.drops.backlog += job.records;
+        throw new SpillwayError(
+          'BACKLOG_FULL',
+          `the lane is full and appends of ${this.#blocked.bytes} bytes wait for it already (maxWaitingBytes ` +
+            `${this.#limits.maxWaitingBytes}): await the promises, or slow down`,
+        );
+      }
+      const oldest = this.#blocked.evictOldest();
+      clearTimeout(oldest.timer);
+      this.drops.oldest += oldest.records;
+      oldest.reject(new SpillwayError('DROPPED', 'newer records took its place: the overflow policy is drop-oldest'));
+    }
+  }
+
+  #giveUp(job: Job): void {
+    if (job.put > 0 || !this.#blocked.remove(job)) return;
+    this.drops.blockedTooLong += job.records;
+    const { maxBlockMs } = job.admission;
+    job.reject(new SpillwayError('BACKLOG_FULL', `the lane was full for ${maxBlockMs} ms (maxBlockMs)`));
   }
 
   /** Puts as much of the job as fits. True when all of it is in the lane. */
   #put(job: Job): boolean {
     const producer = this.#producer;
-    const { payloads, flags, key } = job;
     const from = job.put;
     const id = this.#streams.get(job.stream) ?? this.#declare(job.stream);
     if (id === undefined) return false;
     const timestampMs = this.#clock.wallMs();
-    let i = from;
-    while (i < payloads.length && producer.put(id, flags, timestampMs, key, payloads[i])) i++;
-    job.put = i;
-    if (from === 0 && i > 0) this.#pending.push(job);
-    if (i > from) producer.publish();
-    if (i < payloads.length) return false;
-    job.payloads = noPayloads;
-    job.key = null;
+    if (job.frames !== null) {
+      if (producer.putFrames(id, timestampMs, job.frames, job.records, job.identity)) job.put = job.records;
+    } else if (job.identity !== undefined) {
+      this.#putIdentified(job, job.identity, id, timestampMs);
+    } else {
+      const { payloads, flags, key } = job;
+      let i = from;
+      while (i < payloads.length && producer.put(id, flags, timestampMs, key, payloads[i])) i++;
+      job.put = i;
+    }
+    if (from === 0 && job.put > 0) this.#pending.push(job);
+    if (job.put > from) producer.publish();
+    if (job.put < job.records) return false;
+    letGo(job);
     return true;
+  }
+
+  /** Each record with its number in front of the key. */
+  #putIdentified(job: Job, { id: producerId, low, high }: Identity, id: number, timestampMs: number): void {
+    const { payloads, flags, key } = job;
+    const withKey = Buffer.alloc(IDENTITY_BYTES + (key?.length ?? 0));
+    withKey.set(producerId);
+    if (key !== null) withKey.set(key, IDENTITY_BYTES);
+    withKey.writeUInt32LE(high, 20);
+    for (; job.put < payloads.length; job.put++) {
+      withKey.writeUInt32LE(low + job.put, 16);
+      if (!this.#producer.put(id, flags | FLAG_IDENTITY, timestampMs, withKey, payloads[job.put])) return;
+    }
   }
 
   /** Undefined where the lane has no room for the declaration now. */
@@ -344,13 +319,14 @@ export class Lane {
       while (run.records > 0) {
         const job = this.#pending[this.#head];
         const taken = Math.min(run.records, job.put - job.acked);
-        if (job.acked === 0) job.firstOffset = run.firstOffset;
-        job.acked += taken;
+        acknowledgeRun(job, run.firstOffset, taken);
         run.firstOffset += taken;
         run.records -= taken;
         this.#latency.record((nowMs - job.startedMs) * 1000, taken);
         if (job.acked < job.records) break;
-        job.resolve({ firstOffset: job.firstOffset, lastOffset: run.firstOffset - 1 });
+        const { firstOffset, runs } = job;
+        const lastOffset = run.firstOffset - 1;
+        job.resolve(runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs });
         this.#head++;
       }
     }
@@ -364,15 +340,14 @@ export class Lane {
   }
 
   #unblock(): void {
-    while (this.#blocked.length > 0) {
-      const job = this.#blocked[0];
+    for (let job = this.#blocked.first; job !== undefined; job = this.#blocked.first) {
       try {
         if (!this.#put(job)) return;
       } catch (error) {
         job.reject(error as SpillwayError);
       }
+      clearTimeout(job.timer);
       this.#blocked.shift();
-      this.#blockedBytes -= job.bytes;
     }
   }
 
@@ -385,11 +360,12 @@ export class Lane {
   }
 
   #rejectAll(failure: SpillwayError): void {
-    const jobs = new Set([...this.#pending.slice(this.#head), ...this.#blocked]);
+    const jobs = new Set([...this.#pending.slice(this.#head), ...this.#blocked.takeAll()]);
     this.#pending = [];
     this.#head = 0;
-    this.#blocked = [];
-    this.#blockedBytes = 0;
-    for (const job of jobs) job.reject(failure);
+    for (const job of jobs) {
+      clearTimeout(job.timer);
+      job.reject(failure);
+    }
   }
 }

@@ -55,6 +55,8 @@ export const KIND_PAD = 1;
 export const KIND_DECLARE = 2;
 /** Flag bit: the last line of an input that ended without a newline. */
 export const FLAG_UNTERMINATED = 1;
+/** Flag bit: the key begins with an identity (base/types.ts) of IDENTITY_BYTES. */
+export const FLAG_IDENTITY = 2;
 
 export function frameBytes(keyBytes: number, payloadBytes: number): number {
   return (RECORD_HEADER_BYTES + keyBytes + payloadBytes + (RECORD_ALIGN_BYTES - 1)) & -RECORD_ALIGN_BYTES;

@@ -1,7 +1,16 @@
 // The producing end of a lane (map and promises: lane-memory.ts).
 
 import { ACK_SLOTS, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES } from '../base/limits.ts';
-import { frameBytes, KIND_DECLARE, KIND_PAD, LaneMemory, laneWord } from './lane-memory.ts';
+import type { Identity } from '../base/types.ts';
+import {
+  FLAG_IDENTITY,
+  FLAG_UNTERMINATED,
+  frameBytes,
+  KIND_DECLARE,
+  KIND_PAD,
+  LaneMemory,
+  laneWord,
+} from './lane-memory.ts';
 import { plainView } from './native.ts';
 import type { SharedState } from './shared-state.ts';
 import { signal } from './waiter.ts';
@@ -45,7 +54,12 @@ export class LaneProducer {
 
   /** Bytes not taken by records that the consumer still needs. May be stale: there may be more. */
   get freeBytes(): number {
-    return this.#lane.capacity - ((this.#tail - Atomics.load(this.#lane.words, laneWord.head)) >>> 0);
+    return this.#lane.capacity - this.usedBytes;
+  }
+
+  /** Bytes the consumer still needs. May be stale: there may be fewer. */
+  get usedBytes(): number {
+    return (this.#tail - Atomics.load(this.#lane.words, laneWord.head)) >>> 0;
   }
 
   // Hot: per record. No allocation, no closure, no exception.
@@ -68,6 +82,47 @@ export class LaneProducer {
     this.#bytes.set(payload, at + RECORD_HEADER_BYTES + keyBytes);
     this.#clearPadding(at + RECORD_HEADER_BYTES + keyBytes + payload.length);
     this.#seq = (this.#seq + 1) | 0;
+    return true;
+  }
+
+  // Hot: per record, four words each.
+  /**
+   * Writes whole record frames behind the last in one copy, and puts this stream's id and the time into each; not yet
+   * visible: see `publish`. The caller has checked that lengths and kinds are right: `records` frames, together as long as `frames`.
+   * @param identity of the first record; each next one counts `low` up, carrying over into `high`
+   * @returns false when the lane has no room for all of them now
+   */
+  putFrames(
+    stream: number,
+    timestampMs: number,
+    frames: Uint8Array,
+    records: number,
+    identity: Identity | undefined,
+  ): boolean {
+    const start = this.#claim(frames.length);
+    if (start < 0) return false;
+    const words = this.#lane.frames;
+    const data = this.#bytes;
+    data.set(frames, start);
+    if (timestampMs !== this.#tsMs) this.#setTimestamp(timestampMs);
+    let low = identity?.low ?? 0;
+    let high = identity?.high ?? 0;
+    const flags = identity === undefined ? 0 : FLAG_IDENTITY << 16;
+    for (let n = 0, i = start >> 2; n < records; n++) {
+      const keyBytes = words[i + 3] >>> 16;
+      words[i + 1] = (words[i + 1] & (FLAG_UNTERMINATED << 16)) | flags | stream;
+      words[i + 2] = this.#tsLow;
+      words[i + 3] = this.#tsHigh | (keyBytes << 16);
+      if (identity !== undefined) {
+        data.set(identity.id, i * 4 + RECORD_HEADER_BYTES);
+        words[i + 8] = low;
+        words[i + 9] = high;
+        low = (low + 1) >>> 0;
+        if (low === 0) high++;
+      }
+      i += frameBytes(keyBytes, words[i]) >> 2;
+    }
+    this.#seq = (this.#seq + records) | 0;
     return true;
   }
 

@@ -21,3 +21,9 @@ export function startWorker(name: string, workerData: unknown, transferList: rea
     name: `spillway-${name}`,
   });
 }
+
+/** The variables whose name begins with `prefix`. */
+export function environment(prefix: string): Record<string, string> {
+  const given = Object.entries(process.env).filter(([name, value]) => name.startsWith(prefix) && value !== undefined);
+  return Object.fromEntries(given) as Record<string, string>;
+}

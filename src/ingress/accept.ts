@@ -1,0 +1,224 @@
+// One accept thread: the listeners, and the host they share, over one lane. Runs in the main thread where there is one, else in
+// workers/accept.ts: everything it is made of is structured-cloneable, but the table of idempotent producers and the log lines.
+//
+// Promises: what a client was answered 200 (or ACKed) for is durable; body bytes under way ≤ ingressBytes; connections ≤
+// maxConnections; after `drain` every request that was accepted has been answered, or is counted as left.
+
+import { readFileSync } from 'node:fs';
+import type { Server as HttpServer } from 'node:http';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
+import tls, { type TlsOptions } from 'node:tls';
+import type { Logger } from 'pino';
+import { systemClock } from '../base/clock.ts';
+import { reasonOf, SpillwayError } from '../base/errors.ts';
+import type { Address, GatewayOptions } from '../base/gateway-options.ts';
+import { ByteBudget } from '../flow/budget.ts';
+import type { Dedupe } from '../flow/dedupe.ts';
+import { DrainRate } from '../flow/drain-rate.ts';
+import { Shed } from '../flow/shed.ts';
+import { TokenBuckets } from '../flow/token-bucket.ts';
+import { Watermark } from '../flow/watermark.ts';
+import { Lane, type LaneHandle } from '../pipeline/lane.ts';
+import { LogView, type LogViewHandle } from '../pipeline/view.ts';
+import { Tokens } from './auth.ts';
+import { Counters } from './counters.ts';
+import { DecodePool } from './decode-pool.ts';
+import { Host } from './host.ts';
+import { createHttpServer } from './http.ts';
+import { Report } from './metrics.ts';
+
+/** How often levels, ages and the event loop's delay are looked at while nothing happens. */
+const TICK_MS = 250;
+/** Clients whose rate is remembered. */
+const RATE_KEYS = 10_000;
+const DRAIN_HALF_LIFE_MS = 2000;
+
+export interface AcceptData {
+  readonly options: GatewayOptions;
+  readonly maxRecordBytes: number;
+  readonly laneBytes: number;
+  readonly view: LogViewHandle;
+  readonly lane: LaneHandle;
+  readonly counters: SharedArrayBuffer;
+  /** Number of this thread, from 0: its row of the counters. */
+  readonly thread: number;
+  /** Several threads listen on the same port. */
+  readonly reusePort: boolean;
+}
+
+/** Where it listens in the end: a port 0 has become a real one. */
+export interface Listening {
+  readonly http: Address | undefined;
+  readonly tcp: Address | undefined;
+  readonly unix: string | undefined;
+}
+
+/** What a drain could not finish within its time. */
+export interface Left {
+  readonly requests: number;
+  readonly connections: number;
+}
+
+/** @throws INVALID_OPTION naming the file */
+function tlsOf(options: GatewayOptions): TlsOptions | undefined {
+  const read = (name: 'tlsCert' | 'tlsKey' | 'tlsClientCa'): Buffer | undefined => {
+    const path = options[name];
+    if (path === undefined) return undefined;
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      const message = `option '${name}': cannot read ${path}: ${reasonOf(error)}`;
+      throw new SpillwayError('INVALID_OPTION', message, { subject: name });
+    }
+  };
+  const cert = read('tlsCert');
+  const key = read('tlsKey');
+  const ca = read('tlsClientCa');
+  if (cert === undefined || key === undefined) return undefined;
+  const mutual = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
+  const made = { cert, key, minVersion: 'TLSv1.2' as const, ...mutual };
+  try {
+    tls.createSecureContext(made);
+  } catch (error) {
+    throw new SpillwayError('INVALID_OPTION', `options 'tlsCert' and 'tlsKey': ${reasonOf(error)}`, { subject: 'tlsCert' });
+  }
+  return made;
+}
+
+function buckets(perSecond: number): TokenBuckets | undefined {
+  return perSecond === 0 ? undefined : new TokenBuckets({ perSecond, burst: perSecond, maxKeys: RATE_KEYS });
+}
+
+export class Accept {
+  readonly #data: AcceptData;
+  readonly #host: Host;
+  readonly #servers: (Server | HttpServer)[] = [];
+  readonly #sockets = new Set<Socket>();
+  readonly #tick: NodeJS.Timeout;
+  readonly #delay: IntervalHistogram;
+  listening: Listening = { http: undefined, tcp: undefined, unix: undefined };
+
+  /** @throws INVALID_OPTION for a file that cannot be used */
+  constructor(data: AcceptData, dedupe: Dedupe, log: Logger) {
+    const { options } = data;
+    const view = new LogView(data.view);
+    const counters = new Counters(data.counters, data.thread);
+    this.#data = data;
+    this.#host = new Host({
+      options,
+      maxRecordBytes: data.maxRecordBytes,
+      laneBytes: data.laneBytes,
+      lane: new Lane(data.lane, systemClock),
+      view,
+      budget: new ByteBudget(options.ingressBytes),
+      decodeSlots: new ByteBudget(options.decodeThreads + 1),
+      mark: new Watermark(options.highWater, options.lowWater),
+      shed: new Shed(options.shedAgeMs),
+      drainRate: new DrainRate({ halfLifeMs: DRAIN_HALF_LIFE_MS }),
+      recordBuckets: buckets(options.rateRecords),
+      byteBuckets: buckets(options.rateBytes),
+      decode: new DecodePool({ threads: options.decodeThreads }),
+      dedupe,
+      tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
+      counters,
+      report: new Report(view, data.counters),
+      log,
+      clock: systemClock,
+    });
+    this.#delay = monitorEventLoopDelay({ resolution: 10 });
+    this.#delay.enable();
+    let ticks = 0;
+    this.#tick = setInterval(() => {
+      this.#host.look();
+      if (++ticks % (1000 / TICK_MS) !== 0) return;
+      counters.set('eventLoopDelayMs', this.#delay.percentile(99) / 1e6);
+      counters.set('eventLoopDelayMaxMs', this.#delay.max / 1e6);
+      this.#delay.reset();
+    }, TICK_MS);
+  }
+
+  /** Opens the listeners. @throws INVALID_OPTION for an address that is taken or not there */
+  async listen(): Promise<Listening> {
+    const { options, reusePort } = this.#data;
+    const secure = tlsOf(options);
+    if (options.http !== undefined) {
+      const server = createHttpServer(this.#host, secure);
+      const address = await this.#open('http', server, { ...options.http, reusePort }, secure !== undefined);
+      this.listening = { ...this.listening, http: { host: options.http.host, port: address } };
+    }
+    return this.listening;
+  }
+
+  /** Reads the token file again. @throws INVALID_OPTION; then the tokens from before stay */
+  reloadTokens(): void {
+    this.#host.parts.tokens?.reload();
+  }
+
+  /** Takes nothing new, and waits until what was accepted is answered, at most until `deadlineMs` of the monotonic clock. */
+  async drain(deadlineMs: number): Promise<Left> {
+    this.#host.draining = true;
+    const closed = this.#servers.map((s) => new Promise<void>((resolve) => s.close(() => resolve())));
+    for (const s of this.#servers) if ('closeIdleConnections' in s) s.closeIdleConnections();
+    const timer = new AbortController();
+    const late = new Promise<void>((resolve) => {
+      const t = setTimeout(resolve, Math.max(0, deadlineMs - systemClock.monotonicMs()));
+      timer.signal.addEventListener('abort', () => clearTimeout(t));
+    });
+    await Promise.race([Promise.all(closed), late]);
+    timer.abort();
+    return { requests: this.#host.underWay, connections: this.#sockets.size };
+  }
+
+  /** Ends everything, and gives the lane back. */
+  async close(): Promise<void> {
+    clearInterval(this.#tick);
+    this.#delay.disable();
+    for (const socket of this.#sockets) socket.destroy();
+    for (const s of this.#servers) s.close();
+    await this.#host.parts.decode.close();
+    await this.#host.parts.lane.close();
+  }
+
+  /** @returns the port, 0 for a path */
+  async #open(
+    name: 'http' | 'tcp' | 'unix',
+    server: Server | HttpServer,
+    where: { host: string; port: number; reusePort: boolean } | { path: string },
+    secure: boolean,
+  ): Promise<number> {
+    const { counters, options } = this.#host.parts;
+    server.on('connection', (socket: Socket) => {
+      if (this.#sockets.size >= options.maxConnections) {
+        counters.add('connectionsRefused');
+        socket.destroy();
+        return;
+      }
+      this.#sockets.add(socket);
+      counters.add('connectionsTotal');
+      counters.set('connections', this.#sockets.size);
+      socket.once('close', () => {
+        this.#sockets.delete(socket);
+        counters.set('connections', this.#sockets.size);
+      });
+      // Resets of a peer are its own affair.
+      socket.on('error', () => undefined);
+    });
+    if (secure) server.on('tlsClientError', () => undefined);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        const place = 'path' in where ? where.path : `${where.host}:${where.port}`;
+        const taken = error.code === 'EADDRINUSE' ? 'it is taken' : reasonOf(error);
+        reject(new SpillwayError('INVALID_OPTION', `option '${name}': cannot listen on ${place}: ${taken}`, { subject: name }));
+      });
+      server.listen(where, resolve);
+    });
+    server.removeAllListeners('error');
+    server.on('error', (error) => this.#host.parts.log.error({ listener: name }, reasonOf(error)));
+    this.#servers.push(server);
+    const address = server.address() as AddressInfo | string | null;
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+}
+
+export { createServer };

@@ -1,0 +1,97 @@
+// Reads a request body into memory that the budget has room for. What finds none is not read: its socket waits.
+
+import type { IncomingMessage } from 'node:http';
+import { SpillwayError } from '../base/errors.ts';
+import { BODY_PIECE_BYTES } from '../base/limits.ts';
+import type { Host } from './host.ts';
+import { Refusal } from './reply.ts';
+
+export interface Body {
+  readonly bytes: Uint8Array;
+  /** Taken from the budget; whoever has the body gives them back. */
+  readonly heldBytes: number;
+}
+
+function tooLarge(wireBodyBytes: number, came: string): Refusal {
+  const message = `body: expected at most wireBodyBytes (${wireBodyBytes}) on the wire, got ${came}`;
+  return new Refusal(new SpillwayError('BODY_TOO_LARGE', message), { close: true });
+}
+
+/** Length that the request announces; undefined for a chunked body. @throws BODY_TOO_LARGE */
+export function announcedBytes(req: IncomingMessage, wireBodyBytes: number): number | undefined {
+  const text = req.headers['content-length'];
+  if (text === undefined) return req.headers['transfer-encoding'] === undefined ? 0 : undefined;
+  const bytes = Number(text);
+  if (bytes > wireBodyBytes) throw tooLarge(wireBodyBytes, text);
+  return bytes;
+}
+
+function noRoom(ms: number): SpillwayError {
+  return new SpillwayError(
+    'BACKLOG_FULL',
+    `no room for the body within ${ms} ms: requests under way hold ingressBytes`,
+  );
+}
+
+/**
+ * Waits for room, then reads. A body of unknown length takes room piece by piece, and never waits for it while it holds some: two
+ * that did would wait for each other.
+ * @throws BODY_TOO_LARGE, BACKLOG_FULL; rejects with undefined where the client went away
+ */
+export async function readBody(host: Host, req: IncomingMessage, announced: number | undefined): Promise<Body> {
+  const { budget, options, counters } = host.parts;
+  const timeoutMs = options.maxBlockMs;
+  const first = announced ?? Math.min(BODY_PIECE_BYTES, options.wireBodyBytes);
+  if (host.paused && !(await host.readable(timeoutMs))) throw new Refusal(noRoom(timeoutMs), { close: true });
+  if (!budget.tryAcquire(first) && !(await budget.acquire(first, { timeoutMs }))) {
+    throw new Refusal(noRoom(timeoutMs), { close: true });
+  }
+  let heldBytes = first;
+  try {
+    const bytes = await collect(req, announced, (total) => {
+      if (total > options.wireBodyBytes) throw tooLarge(options.wireBodyBytes, `${total} so far`);
+      if (total <= heldBytes) return;
+      const more = Math.min(Math.max(BODY_PIECE_BYTES, heldBytes), options.wireBodyBytes - heldBytes);
+      if (!budget.tryAcquire(more)) throw new Refusal(noRoom(0), { close: true });
+      heldBytes += more;
+    });
+    counters.add('bodyBytes', bytes.length);
+    return { bytes, heldBytes };
+  } catch (error) {
+    budget.release(heldBytes);
+    throw error;
+  }
+}
+
+/** @param onTotal called with the bytes so far; what it throws ends the reading */
+function collect(
+  req: IncomingMessage,
+  announced: number | undefined,
+  onTotal: (total: number) => void,
+): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    let whole: Buffer | undefined;
+    const chunks: Buffer[] = [];
+    let total = 0;
+    const onData = (chunk: Buffer): void => {
+      const at = total;
+      total += chunk.length;
+      try {
+        onTotal(total);
+      } catch (error) {
+        req.off('data', onData);
+        req.pause();
+        reject(error as SpillwayError);
+        return;
+      }
+      // In one piece at once where the length is known: joining chunks would hold the body twice.
+      if (announced === undefined || chunk.length === announced) chunks.push(chunk);
+      else chunk.copy((whole ??= Buffer.allocUnsafeSlow(announced)), at);
+    };
+    req.on('data', onData);
+    req.once('end', () => resolve(whole ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks))));
+    // Before the end, or after: then it has been settled already.
+    req.once('close', () => reject(new SpillwayError('DISCONNECTED', 'the client went away')));
+    req.once('error', () => reject(new SpillwayError('DISCONNECTED', 'the client went away')));
+  });
+}

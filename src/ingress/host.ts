@@ -1,0 +1,169 @@
+// What the listeners of one accept thread share: the lane, the log's view, flow control, decoding, who may come in.
+
+import type { Logger } from 'pino';
+import { SpillwayError } from '../base/errors.ts';
+import type { GatewayOptions } from '../base/gateway-options.ts';
+import type { ByteBudget } from '../flow/budget.ts';
+import type { Dedupe } from '../flow/dedupe.ts';
+import { retryAfterSeconds, type DrainRate } from '../flow/drain-rate.ts';
+import type { Shed } from '../flow/shed.ts';
+import type { TokenBuckets } from '../flow/token-bucket.ts';
+import type { Watermark } from '../flow/watermark.ts';
+import type { Admission, AppendedMany } from '../pipeline/job.ts';
+import type { Lane } from '../pipeline/lane.ts';
+import type { LogView } from '../pipeline/view.ts';
+import type { Tokens } from './auth.ts';
+import type { Counters } from './counters.ts';
+import type { DecodePool } from './decode-pool.ts';
+
+export interface HostParts {
+  readonly options: GatewayOptions;
+  readonly maxRecordBytes: number;
+  readonly laneBytes: number;
+  readonly lane: Lane;
+  readonly view: LogView;
+  readonly budget: ByteBudget;
+  /** Requests whose decoded body is in memory: one more than there are threads that decode. */
+  readonly decodeSlots: ByteBudget;
+  readonly mark: Watermark;
+  readonly shed: Shed;
+  readonly drainRate: DrainRate;
+  readonly recordBuckets: TokenBuckets | undefined;
+  readonly byteBuckets: TokenBuckets | undefined;
+  readonly decode: DecodePool;
+  readonly dedupe: Dedupe;
+  readonly tokens: Tokens | undefined;
+  readonly counters: Counters;
+  /** Figures of the whole gateway, as text for Prometheus and as JSON. */
+  readonly report: { metrics(): string; stats(): unknown };
+  readonly log: Logger;
+  readonly clock: { monotonicMs(): number };
+}
+
+export class Host {
+  readonly parts: HostParts;
+  draining = false;
+  /** Requests that are not answered yet. */
+  underWay = 0;
+  #paused = false;
+  readonly #resume: (() => void)[] = [];
+  #seenDrops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
+
+  constructor(parts: HostParts) {
+    this.parts = parts;
+  }
+
+  /** What a stream does with records that find the lane full. */
+  admission(stream: string): Admission {
+    const { overflow, maxBlockMs, streams } = this.parts.options;
+    const own = Object.hasOwn(streams, stream) ? streams[stream] : undefined;
+    return { overflow: own?.overflow ?? overflow, maxBlockMs: own?.maxBlockMs ?? maxBlockMs };
+  }
+
+  schema(stream: string): string | undefined {
+    const { streams } = this.parts.options;
+    return Object.hasOwn(streams, stream) ? streams[stream].schema : undefined;
+  }
+
+  /** Why nothing new can be taken now; undefined while it can. */
+  refusal(): SpillwayError | undefined {
+    if (this.draining) return new SpillwayError('DRAINING', 'the gateway is shutting down');
+    const { view, shed, lane, counters, options } = this.parts;
+    switch (view.state) {
+      case 'open':
+        break;
+      case 'full':
+        return new SpillwayError('DISK_FULL', 'the disk is full: nothing can be stored until there is space');
+      case 'poisoned':
+        return view.failure;
+      default:
+        return new SpillwayError('DRAINING', `the log is ${view.state}`);
+    }
+    if (!shed.update(lane.oldestAgeMs())) return undefined;
+    counters.add('shed');
+    return new SpillwayError('SHED', `the oldest waiting record is older than ${options.shedAgeMs} ms (shedAgeMs)`);
+  }
+
+  /** Whether new records would be taken: what /readyz answers. */
+  get ready(): boolean {
+    return !this.draining && this.parts.view.state === 'open';
+  }
+
+  /** Appends, and keeps the books. @throws as `Lane.appendMany` */
+  async append(records: number, bytes: number, start: (lane: Lane) => Promise<AppendedMany>): Promise<AppendedMany> {
+    const { lane, counters, drainRate, clock } = this.parts;
+    this.look();
+    try {
+      const appended = await start(lane);
+      drainRate.add(bytes, clock.monotonicMs());
+      counters.add('records', records);
+      counters.add('recordBytes', bytes);
+      return appended;
+    } finally {
+      this.look();
+    }
+  }
+
+  /** Seconds after which a refused client may expect room. */
+  retryAfter(): number {
+    const { drainRate, clock, lane, budget } = this.parts;
+    return retryAfterSeconds(lane.queuedBytes + budget.waitingBytes, drainRate.bytesPerSecond(clock.monotonicMs()));
+  }
+
+  /** Milliseconds until the rate limit lets this much through; 0 when it did, and was charged. */
+  charge(who: string, records: number, bytes: number): number {
+    const { recordBuckets, byteBuckets, clock } = this.parts;
+    const nowMs = clock.monotonicMs();
+    const waitMs = Math.max(
+      records === 0 ? 0 : (recordBuckets?.take(who, records, nowMs) ?? 0),
+      bytes === 0 ? 0 : (byteBuckets?.take(who, bytes, nowMs) ?? 0),
+    );
+    if (waitMs > 0) this.parts.counters.add('rateLimited');
+    return waitMs;
+  }
+
+  /** Fill of the fuller of lane and budget, as a fraction. */
+  get level(): number {
+    const { lane, budget, laneBytes, options } = this.parts;
+    return Math.max(lane.queuedBytes / laneBytes, budget.usedBytes / options.ingressBytes);
+  }
+
+  /** Compares the fill with the marks; whoever waited to read goes on below the low one. */
+  look(): void {
+    const { mark, lane, counters, budget } = this.parts;
+    this.#paused = mark.update(this.level);
+    if (!this.#paused) for (const go of this.#resume.splice(0)) go();
+    const { newest, oldest, blockedTooLong, backlog } = lane.drops;
+    counters.add('droppedNewest', newest - this.#seenDrops.newest);
+    counters.add('droppedOldest', oldest - this.#seenDrops.oldest);
+    counters.add('droppedBlockedTooLong', blockedTooLong - this.#seenDrops.blockedTooLong);
+    counters.add('droppedBacklog', backlog - this.#seenDrops.backlog);
+    this.#seenDrops = { newest, oldest, blockedTooLong, backlog };
+    counters.set('ingressBytes', budget.usedBytes);
+    counters.set('queuedBytes', lane.queuedBytes);
+    counters.set('oldestAgeMs', lane.oldestAgeMs());
+    counters.set('paused', this.#paused ? 1 : 0);
+  }
+
+  /** True while nothing more should be read. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Resolves once sockets may be read; false where that took longer than `timeoutMs`. */
+  async readable(timeoutMs: number): Promise<boolean> {
+    if (!this.#paused) return true;
+    return new Promise<boolean>((resolve) => {
+      const go = (): void => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+      const timer = setTimeout(() => {
+        const i = this.#resume.indexOf(go);
+        if (i >= 0) this.#resume.splice(i, 1);
+        resolve(false);
+      }, timeoutMs);
+      this.#resume.push(go);
+    });
+  }
+}

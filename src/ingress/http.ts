@@ -1,0 +1,157 @@
+// The HTTP listener of one accept thread: limits, routes, who may come in. What the routes do: records-post.ts, records-get.ts.
+
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import https from 'node:https';
+import type { Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
+import { SpillwayError } from '../base/errors.ts';
+import {
+  CONNECTIONS_CHECK_MS,
+  HEADERS_TIMEOUT_MS,
+  KEEP_ALIVE_TIMEOUT_MS,
+  MAX_HEADER_BYTES,
+  MAX_HEADERS,
+  REQUEST_TIMEOUT_MS,
+  SOCKET_IDLE_MS,
+} from '../base/limits.ts';
+import { checkStreamName } from '../base/names.ts';
+import { bearer } from './auth.ts';
+import type { Host } from './host.ts';
+import { getRecords } from './records-get.ts';
+import { postRecords } from './records-post.ts';
+import { answer, answerError, answerJson, nextRequestId, Refusal } from './reply.ts';
+
+type Route =
+  | { readonly kind: 'records'; readonly stream: string }
+  | { readonly kind: 'stats' | 'metrics' | 'healthz' | 'readyz' };
+
+const recordsPath = /^\/v1\/streams\/([^/]*)\/records$/;
+const fixed = new Map<string, Route>([
+  ['/v1/stats', { kind: 'stats' }],
+  ['/metrics', { kind: 'metrics' }],
+  ['/healthz', { kind: 'healthz' }],
+  ['/readyz', { kind: 'readyz' }],
+]);
+
+/** @throws INVALID_STREAM, NOT_FOUND */
+function routeOf(path: string): Route {
+  const route = fixed.get(path);
+  if (route !== undefined) return route;
+  const match = recordsPath.exec(path);
+  // A name holds no character that needs an escape: `%2e` is refused like any other.
+  if (match !== null) return { kind: 'records', stream: checkStreamName(match[1]) };
+  throw new SpillwayError('NOT_FOUND', 'there is nothing at this path');
+}
+
+/** @throws BAD_REQUEST, HEADERS_TOO_LARGE */
+function checkRequest(req: IncomingMessage): { path: string; query: URLSearchParams | undefined } {
+  // Node drops what is beyond its own limit without a word: it is set above ours.
+  if (req.rawHeaders.length > 2 * MAX_HEADERS) {
+    const message = `expected at most ${MAX_HEADERS} headers, got ${req.rawHeaders.length / 2}`;
+    throw new Refusal(new SpillwayError('HEADERS_TOO_LARGE', message), { close: true });
+  }
+  const encoding = req.headers['transfer-encoding'];
+  if (encoding !== undefined && encoding.toLowerCase() !== 'chunked') {
+    const message = 'header Transfer-Encoding: expected chunked, or none';
+    throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
+  }
+  const url = req.url ?? '';
+  if (!url.startsWith('/')) {
+    throw new Refusal(new SpillwayError('BAD_REQUEST', 'expected a path that begins with /'), { close: true });
+  }
+  const mark = url.indexOf('?');
+  if (mark < 0) return { path: url, query: undefined };
+  return { path: url.slice(0, mark), query: new URLSearchParams(url.slice(mark + 1)) };
+}
+
+function notAllowed(allow: string): Refusal {
+  const error = new SpillwayError('METHOD_NOT_ALLOWED', `expected ${allow}`);
+  return new Refusal(error, { headers: ['allow', allow] });
+}
+
+async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  host.underWay++;
+  try {
+    const { path, query } = checkRequest(req);
+    // Before anything else is said: without a token nobody learns which streams or paths there are.
+    const open = path === '/healthz' || path === '/readyz';
+    const who = open ? 'probe' : identify(host, req);
+    const route = routeOf(path);
+    if (route.kind === 'records') {
+      if (req.method === 'POST') return await postRecords(host, req, res, route.stream, query, who);
+      if (req.method === 'GET') return await getRecords(host, req, res, route.stream, query);
+      throw notAllowed('GET, POST');
+    }
+    if (req.method !== 'GET') throw notAllowed('GET');
+    const { report } = host.parts;
+    if (route.kind === 'stats') return answerJson(host, res, 200, `${JSON.stringify(report.stats())}\n`);
+    if (route.kind === 'metrics') {
+      return answer(host, res, 200, report.metrics(), ['content-type', 'text/plain; version=0.0.4; charset=utf-8']);
+    }
+    if (route.kind === 'healthz') return answerJson(host, res, 200, '{"ok":true}\n');
+    answerJson(host, res, host.ready ? 200 : 503, `{"ready":${host.ready},"state":"${host.parts.view.state}"}\n`);
+  } catch (error) {
+    answerError(host, req, res, error);
+  } finally {
+    host.underWay--;
+  }
+}
+
+/** Name of the token, or the address where there are no tokens. @throws UNAUTHORIZED, the same for every reason */
+function identify(host: Host, req: IncomingMessage): string {
+  const { tokens, counters } = host.parts;
+  if (tokens === undefined) return req.socket.remoteAddress ?? 'unknown';
+  const token = bearer(req.headers.authorization);
+  const known = token === undefined ? undefined : tokens.lookup(token);
+  if (known !== undefined) return known.name;
+  counters.add('unauthorized');
+  const error = new SpillwayError('UNAUTHORIZED', 'expected a known token: Authorization: Bearer …');
+  throw new Refusal(error, { headers: ['www-authenticate', 'Bearer'], close: true });
+}
+
+const parserErrors: Readonly<Record<string, readonly [status: number, reason: string, code: string]>> = {
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'HEADERS_TOO_LARGE'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'REQUEST_TIMEOUT'],
+};
+
+/** What node:http could not even parse, or did not get in time. */
+function refuseUnparsed(host: Host, error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const [status, reason, code] = parserErrors[error.code ?? ''] ?? [400, 'Bad Request', 'BAD_REQUEST'];
+  const message = code === 'BAD_REQUEST' ? 'the request is not well-formed HTTP' : reason;
+  const body = JSON.stringify({
+    error: code,
+    message,
+    requestId: nextRequestId(),
+    retryable: code === 'REQUEST_TIMEOUT',
+  });
+  host.parts.counters.add('requests');
+  host.parts.counters.add('answers4xx');
+  const head = `HTTP/1.1 ${status} ${reason}\r\nconnection: close\r\ncontent-type: application/json\r\n`;
+  socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+}
+
+/** Makes the server; the caller listens. */
+export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.Server {
+  const options = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    noDelay: true,
+  };
+  const onRequest = (req: IncomingMessage, res: ServerResponse): void => void handle(host, req, res);
+  const server =
+    tls === undefined ? http.createServer(options, onRequest) : https.createServer({ ...options, ...tls }, onRequest);
+  server.maxHeadersCount = 4 * MAX_HEADERS;
+  server.timeout = Math.max(SOCKET_IDLE_MS, host.parts.options.maxBlockMs + KEEP_ALIVE_TIMEOUT_MS);
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseUnparsed(host, error, socket as Socket));
+  // A handler that does not answer the expectation lets node answer it: the body is asked for only once there is room.
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+    const refused = host.refusal();
+    if (refused === undefined) res.writeContinue();
+    onRequest(req, res);
+  });
+  return server;
+}

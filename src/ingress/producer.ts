@@ -1,0 +1,94 @@
+// A producer with an id on its connection: which of the records it sends are in the log already, and what becomes known.
+//
+//     known before       ├──run──┤      ├────run────┤
+//     an APPEND                ├───────────────────────────┤
+//     its parts                ├─┤──new─┤────known──┤─new──┤
+//
+// What stands between runs is new: it was refused, or a crash took it. What stands before the oldest of as many runs as are
+// remembered may be either.
+
+import type { Identity } from '../base/types.ts';
+import { addRun, MAX_RUNS, type Remembered, type SequenceRun } from '../flow/dedupe.ts';
+
+/** Part of an APPEND. */
+export interface Part {
+  readonly firstSequence: number;
+  readonly records: number;
+  /** Offset of the first where the part is in the log; `unknown` where nobody can tell; undefined where it is new. */
+  readonly there: number | 'unknown' | undefined;
+}
+
+const bySequence = (a: SequenceRun, b: SequenceRun): number => a.firstSequence - b.firstSequence;
+
+export class Producer {
+  readonly #id: Uint8Array;
+  /** Runs remembered when the connection began, in order of sequence. */
+  readonly #known: readonly SequenceRun[];
+  readonly #added: SequenceRun[] = [];
+  /** Below this, runs have been forgotten. */
+  readonly #rememberedFrom: number;
+  /** Sequence from which on everything is new. */
+  readonly #newFrom: number;
+  #nextSequence: number;
+  /** First known run that does not end before what was last asked about: sequences only rise. */
+  #at = 0;
+
+  constructor(id: Uint8Array, remembered: Remembered | undefined) {
+    this.#id = id;
+    // In the log they may stand in another order: what was refused at first comes behind what followed it.
+    this.#known = [...(remembered?.runs ?? [])].sort(bySequence);
+    this.#rememberedFrom = this.#known.length < MAX_RUNS ? 0 : this.#known[0].firstSequence;
+    this.#newFrom = Math.max(0, ...this.#known.map((r) => r.firstSequence + r.records));
+    this.#nextSequence = remembered?.nextSequence ?? 0;
+  }
+
+  /** After the last sequence known to be durable. */
+  get durableSequence(): number {
+    return this.#nextSequence;
+  }
+
+  /** Undefined where all of it is new. To be asked in order of sequence. */
+  parts(firstSequence: number, records: number): Part[] | undefined {
+    if (firstSequence >= this.#newFrom) return undefined;
+    const parts: Part[] = [];
+    const end = firstSequence + records;
+    for (let from = firstSequence; from < end;) {
+      while (this.#at < this.#known.length && endOf(this.#known[this.#at]) <= from) this.#at++;
+      const run = this.#known.at(this.#at < this.#known.length ? this.#at : this.#known.length);
+      const inside = run !== undefined && run.firstSequence <= from;
+      const to = Math.min(end, run === undefined ? end : inside ? endOf(run) : run.firstSequence);
+      const there = inside
+        ? run.firstOffset + from - run.firstSequence
+        : from < this.#rememberedFrom
+          ? 'unknown'
+          : undefined;
+      parts.push({ firstSequence: from, records: to - from, there });
+      from = to;
+    }
+    return parts;
+  }
+
+  identity(sequence: number): Identity {
+    return { id: this.#id, low: sequence % 2 ** 32, high: Math.floor(sequence / 2 ** 32) };
+  }
+
+  /** Records are durable now. */
+  add(firstSequence: number, firstOffset: number, records: number): void {
+    addRun(this.#added, firstSequence, firstOffset, records);
+    this.#nextSequence = Math.max(this.#nextSequence, firstSequence + records);
+  }
+
+  /** What the next connection has to know. */
+  remembered(): Remembered | undefined {
+    if (this.#added.length === 0) return undefined;
+    const runs: SequenceRun[] = [];
+    for (const r of [...this.#known, ...this.#added].sort(bySequence)) {
+      addRun(runs, r.firstSequence, r.firstOffset, r.records);
+    }
+    return { nextSequence: this.#nextSequence, tag: 0, runs };
+  }
+}
+
+function endOf(run: SequenceRun): number {
+  return run.firstSequence + run.records;
+}

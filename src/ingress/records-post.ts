@@ -1,0 +1,154 @@
+// POST /v1/streams/{stream}/records: a body of records in, one durable answer out.
+//
+//     refuse early (full, old, draining) → read within the budget → decode, split, check → rate → idempotency → lane → 200
+//
+// All or nothing: one bad record refuses the request, unless it asked for `?partial=1`. The answer is written after the durable
+// write of the last record.
+
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { SpillwayError } from '../base/errors.ts';
+import type { Identity } from '../base/types.ts';
+import { parseContentEncoding } from '../codec/decode.ts';
+import type { DecodedRequest } from '../codec/request.ts';
+import { shapeOf } from '../codec/split.ts';
+import { addRun, offsetOf, type Remembered } from '../flow/dedupe.ts';
+import type { AppendedMany } from '../pipeline/job.ts';
+import { announcedBytes, readBody } from './body.ts';
+import type { Host } from './host.ts';
+import { answerJson, describeBad, Refusal } from './reply.ts';
+
+interface Accepted extends AppendedMany {
+  readonly duplicate: boolean;
+}
+
+/** @throws SpillwayError for whatever refuses the request */
+export async function postRecords(
+  host: Host,
+  req: IncomingMessage,
+  res: ServerResponse,
+  stream: string,
+  query: URLSearchParams | undefined,
+  who: string,
+): Promise<void> {
+  const { options, budget, decodeSlots, decode, maxRecordBytes, counters } = host.parts;
+  const refused = host.refusal();
+  if (refused !== undefined) throw new Refusal(refused, { close: true });
+  const encoding = parseContentEncoding(req.headers['content-encoding']);
+  const shape = shapeOf(req.headers['content-type']);
+  const key = idempotencyKey(req);
+  const partial = query?.get('partial') === '1';
+  const announced = announcedBytes(req, options.wireBodyBytes);
+  throttle(host, who, 0, announced ?? 0, true);
+
+  const wire = await readBody(host, req, announced);
+  let slots = 0;
+  try {
+    if (announced === undefined) throttle(host, who, 0, wire.bytes.length, false);
+    if (encoding !== 'identity') {
+      if (!(await decodeSlots.acquire(1, { timeoutMs: options.maxBlockMs }))) {
+        throw new SpillwayError('BACKLOG_FULL', `no thread to decode the body within ${options.maxBlockMs} ms`);
+      }
+      slots = 1;
+    }
+    const schema = host.schema(stream);
+    const decoded = await decode.decode({
+      body: wire.bytes,
+      encoding,
+      shape,
+      limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
+      wantCrc32c: key !== undefined,
+      ...(schema === undefined ? {} : { schema }),
+    });
+    if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
+    if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
+    throttle(host, who, decoded.count, 0, false);
+    const accepted = await store(host, stream, decoded, key);
+    if (accepted.duplicate) counters.add('duplicates', decoded.count);
+    answerJson(host, res, 200, bodyOf(accepted, decoded));
+  } finally {
+    budget.release(wire.heldBytes);
+    decodeSlots.release(slots);
+    host.look();
+  }
+}
+
+function bodyOf({ firstOffset, lastOffset, duplicate }: Accepted, decoded: DecodedRequest): string {
+  const rest = duplicate ? ',"duplicate":true' : '';
+  const bad =
+    decoded.badCount === 0 ? '' : `,${JSON.stringify(describeBad(decoded.bad, decoded.badCount)).slice(1, -1)}`;
+  return `{"accepted":${decoded.count},"firstOffset":${firstOffset},"lastOffset":${lastOffset},"durable":true${rest}${bad}}`;
+}
+
+function badRecords(decoded: DecodedRequest): Refusal {
+  const [first] = decoded.bad;
+  const more = decoded.badCount > 1 ? `, and ${decoded.badCount - 1} more` : '';
+  const error = new SpillwayError(
+    first.code,
+    `record ${first.index} at byte ${first.byteOffset}: ${first.message}${more}`,
+  );
+  return new Refusal(error, { also: describeBad(decoded.bad, decoded.badCount) });
+}
+
+function throttle(host: Host, who: string, records: number, bytes: number, close: boolean): void {
+  const waitMs = host.charge(who, records, bytes);
+  if (waitMs === 0) return;
+  const error = new SpillwayError('RATE_LIMITED', `'${who}' is over its rate limit for ${Math.ceil(waitMs)} ms`);
+  throw new Refusal(error, { retryAfter: Math.max(1, Math.ceil(waitMs / 1000)), close });
+}
+
+function idempotencyKey(req: IncomingMessage): string | undefined {
+  const key = req.headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) return key;
+  throw new SpillwayError('BAD_REQUEST', 'header Idempotency-Key: expected 1 to 255 printable ASCII characters');
+}
+
+function payloadsOf({ body, ranges, count }: DecodedRequest, from: number): Uint8Array[] {
+  const payloads: Uint8Array[] = [];
+  for (let i = from; i < count; i++) payloads.push(body.subarray(ranges[2 * i], ranges[2 * i + 1]));
+  return payloads;
+}
+
+function recordBytes({ ranges, count }: DecodedRequest, from: number): number {
+  let bytes = 0;
+  for (let i = from; i < count; i++) bytes += ranges[2 * i + 1] - ranges[2 * i];
+  return bytes;
+}
+
+async function store(host: Host, stream: string, decoded: DecodedRequest, key: string | undefined): Promise<Accepted> {
+  const append = (from: number, identity?: Identity): Promise<AppendedMany> =>
+    host.append(decoded.count - from, recordBytes(decoded, from), (lane) =>
+      lane.appendMany(stream, payloadsOf(decoded, from), host.admission(stream), identity),
+    );
+  if (key === undefined) return { ...(await append(0)), duplicate: false };
+
+  const { dedupe } = host.parts;
+  const id = createHash('sha256').update(`${stream}\0${key}`).digest().subarray(0, 16);
+  const high = decoded.crc32c!;
+  const name = id.toString('latin1');
+  const known = await dedupe.claim(name);
+  let remembered: Remembered | undefined;
+  try {
+    const there = known?.nextSequence ?? 0;
+    if (known !== undefined && (known.tag !== high || there > decoded.count)) {
+      const message = `Idempotency-Key: it was used for ${there} other records of stream '${stream}'`;
+      throw new SpillwayError('IDEMPOTENCY_MISMATCH', message);
+    }
+    const runs = known?.runs ?? [];
+    // A crash may have kept a prefix of the request: what is missing goes behind it.
+    if (there < decoded.count) {
+      const { firstOffset, runs: parts } = await append(there, { id, low: there, high });
+      let sequence = there;
+      for (const part of parts ?? [{ firstOffset, records: decoded.count - there }]) {
+        addRun(runs, sequence, part.firstOffset, part.records);
+        sequence += part.records;
+      }
+      remembered = { nextSequence: decoded.count, tag: high, runs };
+    }
+    const lastOffset = offsetOf(runs, decoded.count - 1) ?? -1;
+    return { firstOffset: offsetOf(runs, 0) ?? -1, lastOffset, duplicate: there === decoded.count };
+  } finally {
+    dedupe.release(name, remembered);
+  }
+}

@@ -1,0 +1,91 @@
+// HTTP answers. Every error is one JSON body with a code from the closed list (docs/errors.md); 429 and 503 say when to come back.
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { errorKinds, SpillwayError, reasonOf } from '../base/errors.ts';
+import type { BadRecord } from '../codec/split.ts';
+import type { Host } from './host.ts';
+
+/** An error with what only an HTTP answer carries. */
+export class Refusal extends SpillwayError {
+  /** Seconds, where they are known better than from the queue. */
+  readonly retryAfter: number | undefined;
+  /** Body that is sent beside the error: bad records, for one. */
+  readonly also: Readonly<Record<string, unknown>>;
+  readonly headers: readonly string[];
+  /** The rest of the request is not read. */
+  readonly close: boolean;
+
+  constructor(
+    error: SpillwayError,
+    extra: {
+      readonly retryAfter?: number;
+      readonly also?: Readonly<Record<string, unknown>>;
+      readonly headers?: readonly string[];
+      readonly close?: boolean;
+    } = {},
+  ) {
+    super(error.code, error.message, error.details);
+    this.retryAfter = extra.retryAfter;
+    this.also = extra.also ?? {};
+    this.headers = extra.headers ?? [];
+    this.close = extra.close ?? false;
+  }
+}
+
+export function describeBad(bad: readonly BadRecord[], count: number): Readonly<Record<string, unknown>> {
+  return { badRecords: count, records: bad };
+}
+
+let requests = 0;
+const processTag = Math.trunc(Date.now() % 2 ** 32).toString(36);
+
+export function nextRequestId(): string {
+  return `${processTag}-${(++requests).toString(36)}`;
+}
+
+export function answer(
+  host: Host,
+  res: ServerResponse,
+  status: number,
+  body: string | Uint8Array,
+  headers: readonly string[],
+): void {
+  const { counters } = host.parts;
+  counters.add('requests');
+  counters.add(status < 300 ? 'answers2xx' : status < 500 ? 'answers4xx' : 'answers5xx');
+  if (res.destroyed || res.headersSent) return;
+  const all = [...headers, 'content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length)];
+  if (host.draining) all.push('connection', 'close');
+  res.writeHead(status, all);
+  res.end(body);
+}
+
+const jsonHeaders = ['content-type', 'application/json'];
+
+export function answerJson(host: Host, res: ServerResponse, status: number, body: string): void {
+  answer(host, res, status, body, jsonHeaders);
+}
+
+/** Answers with an error; one that is not ours is a bug, and says nothing but that. */
+export function answerError(host: Host, req: IncomingMessage, res: ServerResponse, thrown: unknown): void {
+  const requestId = nextRequestId();
+  if (!(thrown instanceof SpillwayError)) {
+    host.parts.log.error({ requestId, err: thrown }, `bug: ${reasonOf(thrown)}`);
+    host.parts.counters.add('requests');
+    const body = JSON.stringify({ error: 'INTERNAL', message: 'this is a bug', requestId, retryable: true });
+    return answer(host, res, 500, body, jsonHeaders);
+  }
+  const { code, message, retryable } = thrown;
+  const { status } = errorKinds[code];
+  const refusal = thrown instanceof Refusal ? thrown : undefined;
+  const headers = [...jsonHeaders, ...(refusal?.headers ?? [])];
+  if (status === 429 || (status === 503 && retryable)) {
+    headers.push('retry-after', String(refusal?.retryAfter ?? host.retryAfter()));
+  }
+  // What was not read of the body cannot be told from the next request.
+  const unread = refusal?.close === true || !req.complete;
+  if (unread && !host.draining) headers.push('connection', 'close');
+  host.parts.log.debug({ requestId, code, status }, message);
+  const body = JSON.stringify({ error: code, message, requestId, retryable, ...refusal?.also });
+  answer(host, res, status, body, headers);
+}

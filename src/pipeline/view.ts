@@ -1,0 +1,245 @@
+// A log seen from any thread of the process that writes it: figures, and records once they are durable. Everything it needs is
+// structured-cloneable, so that a thread can be handed one.
+
+import { KEEP_ALIVE_MS, type CounterName } from '../base/limits.ts';
+import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
+import type { SpillwayError } from '../base/errors.ts';
+import { checkStreamName } from '../base/names.ts';
+import { LogReader } from '../log/reader.ts';
+import { readerIo } from '../platform/choose-io.ts';
+import { Histogram } from '../platform/histogram.ts';
+import { laneIsClosed, laneLatency } from '../platform/lane-memory.ts';
+import { SharedState } from '../platform/shared-state.ts';
+import { signal, signalled } from '../platform/waiter.ts';
+import type { Opened } from './commit-thread.ts';
+import { checkReadOptions, follow, type ReadOptions } from './read.ts';
+
+export interface LatencyStats {
+  readonly count: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly p999Us: number;
+  readonly maxUs: number;
+}
+
+/** Figures of one log since it was opened. May be a few batches old. */
+export interface LogStats {
+  readonly state: LogState;
+  readonly io: IoMode;
+  /** Offset after the last record written / on stable storage / the first that can be read. */
+  readonly appendedOffset: number;
+  readonly durableOffset: number;
+  readonly startOffset: number;
+  readonly records: number;
+  /** Records with their frame headers. */
+  readonly recordBytes: number;
+  /** Batches with headers and padding. */
+  readonly diskBytes: number;
+  readonly batches: number;
+  readonly closeReasons: Record<CloseReason, number>;
+  /** Calls of the commit thread, by name; bytesWritten, commitWrites and commitSyncs beside them. */
+  readonly systemCalls: Record<CounterName, number>;
+  readonly checkpoints: number;
+  readonly rolls: number;
+  readonly segments: number;
+  /** Times that retention could not remove a file; it tries again. */
+  readonly retentionFailures: number;
+  /** Zeros written to prepare segments. */
+  readonly fillBytes: number;
+  readonly lanes: number;
+  /** From append to durable, as the producers of all lanes of this handle saw it. */
+  readonly latency: LatencyStats;
+  /** One durable write. */
+  readonly durableWrite: LatencyStats;
+  readonly tornBytes: number;
+  /** Why there is no native addon, where there is none. */
+  readonly nativeMissing: string | null;
+}
+
+function latencyStats(h: Histogram): LatencyStats {
+  return {
+    count: h.count,
+    p50Us: h.quantile(0.5),
+    p99Us: h.quantile(0.99),
+    p999Us: h.quantile(0.999),
+    maxUs: h.max,
+  };
+}
+
+/** What makes a view, in this thread or another. */
+export interface LogViewHandle {
+  readonly dir: string;
+  readonly shared: SharedArrayBuffer;
+  readonly opened: Opened;
+  /** Memory of the lanes whose latency counts. */
+  readonly lanes: readonly SharedArrayBuffer[];
+}
+
+export class LogView {
+  readonly #dir: string;
+  readonly #shared: SharedState;
+  readonly #opened: Opened;
+  readonly #lanes: SharedArrayBuffer[];
+  /** Latency of lanes that are closed. */
+  readonly #pastLatency = new Histogram();
+
+  constructor(handle: LogViewHandle) {
+    this.#dir = handle.dir;
+    this.#shared = new SharedState(handle.shared);
+    this.#opened = handle.opened;
+    this.#lanes = [...handle.lanes];
+  }
+
+  /** For another thread. */
+  get handle(): LogViewHandle {
+    return { dir: this.#dir, shared: this.#shared.buffer, opened: this.#opened, lanes: [...this.#lanes] };
+  }
+
+  get state(): LogState {
+    return this.#shared.state;
+  }
+
+  /** Why the log is poisoned; undefined while it is not. */
+  get failure(): SpillwayError | undefined {
+    return this.#shared.failure();
+  }
+
+  /** Offset after the last record on stable storage. */
+  get durableOffset(): number {
+    return this.#shared.offset('durable');
+  }
+
+  /** Lanes in use. */
+  get lanes(): number {
+    this.#forgetClosedLanes();
+    return this.#lanes.length;
+  }
+
+  addLane(buffer: SharedArrayBuffer): void {
+    this.#lanes.push(buffer);
+  }
+
+  notifyLanes(notify: (buffer: SharedArrayBuffer) => void): void {
+    this.#lanes.forEach(notify);
+  }
+
+  /** Figures since the log was opened. Works in every state. */
+  stats(): LogStats {
+    this.#forgetClosedLanes();
+    const shared = this.#shared;
+    const opened = this.#opened;
+    const latency = new Histogram();
+    latency.merge(this.#pastLatency);
+    for (const buffer of this.#lanes) latency.merge(laneLatency(buffer));
+    return {
+      state: shared.state,
+      io: opened.io,
+      appendedOffset: shared.offset('appended'),
+      durableOffset: shared.offset('durable'),
+      startOffset: shared.offset('start'),
+      records: shared.stat('records'),
+      recordBytes: shared.stat('recordBytes'),
+      diskBytes: shared.stat('diskBytes'),
+      batches: shared.stat('batches'),
+      closeReasons: shared.closeCounts(),
+      systemCalls: shared.systemCalls(),
+      checkpoints: shared.stat('checkpoints'),
+      rolls: shared.stat('rolls'),
+      segments: shared.stat('segments'),
+      retentionFailures: shared.stat('retentionFailures'),
+      fillBytes: shared.stat('fillBytes'),
+      lanes: shared.stat('lanes'),
+      latency: latencyStats(latency),
+      durableWrite: latencyStats(shared.writeUs),
+      tornBytes: opened.tornBytes,
+      nativeMissing: opened.nativeMissing ?? null,
+    };
+  }
+
+  /** Records in order, each once it is durable; see `SpillwayLog.read`. */
+  async *read(options: ReadOptions = {}): AsyncGenerator<LogRecord, void, undefined> {
+    const { stream, from, follow: follows, signal: abort } = checkReadOptions(options);
+    const shared = this.#shared;
+    const io = readerIo();
+    const wake = (): void => signal(shared.words, shared.progress);
+    abort?.addEventListener('abort', wake);
+    try {
+      const reader = new LogReader(io, this.#dir, {
+        stream,
+        from,
+        durableOffset: () => shared.offset('durable'),
+      });
+      yield* follow(reader, follows, async () => {
+        const seen = Atomics.load(shared.words, shared.progress);
+        const ended = shared.state === 'closed' || shared.state === 'poisoned';
+        // What became durable before the end is read first.
+        if (shared.offset('durable') > reader.nextOffset) return true;
+        if (ended || abort?.aborted === true) return false;
+        // Waiting for a word of shared memory keeps no process alive, and whoever asks for the next record waits for it.
+        const alive = setInterval(() => undefined, KEEP_ALIVE_MS);
+        await signalled(shared.words, shared.progress, seen);
+        clearInterval(alive);
+        return true;
+      });
+    } finally {
+      abort?.removeEventListener('abort', wake);
+      io.destroy();
+    }
+  }
+
+  /**
+   * Durable records of a stream from an offset on (the oldest there is by default), as many as there are now and fit, at least one
+   * where there is one. Blocks while it reads. @throws INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT, IO_ERROR
+   */
+  page(
+    stream: string,
+    from: number | undefined,
+    maxRecords: number,
+    maxBytes: number,
+  ): { records: LogRecord[]; nextOffset: number } {
+    checkStreamName(stream);
+    const io = readerIo();
+    const records: LogRecord[] = [];
+    let bytes = 0;
+    try {
+      const durableOffset = (): number => this.durableOffset;
+      const reader = new LogReader(io, this.#dir, { stream, from, durableOffset });
+      try {
+        for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) {
+          for (const record of batch) {
+            bytes += record.payload.length;
+            if (records.length > 0 && (records.length === maxRecords || bytes > maxBytes)) {
+              return { records, nextOffset: record.offset };
+            }
+            records.push(record);
+          }
+        }
+        return { records, nextOffset: reader.nextOffset };
+      } finally {
+        reader.close();
+      }
+    } finally {
+      io.destroy();
+    }
+  }
+
+  /**
+   * Resolves when something has become durable since `seen` was taken from `progress`, or after `timeoutMs`. Keeps no process alive.
+   */
+  async changed(seen: number, timeoutMs: number): Promise<void> {
+    await signalled(this.#shared.words, this.#shared.progress, seen, timeoutMs);
+  }
+
+  /** Counts up whenever the durable offset or the state may have moved. Take it before looking at either. */
+  get progress(): number {
+    return Atomics.load(this.#shared.words, this.#shared.progress);
+  }
+
+  #forgetClosedLanes(): void {
+    for (let i = this.#lanes.length - 1; i >= 0; i--) {
+      if (!laneIsClosed(this.#lanes[i])) continue;
+      this.#pastLatency.merge(laneLatency(this.#lanes[i]));
+      this.#lanes.splice(i, 1);
+    }
+  }
+}
