@@ -65,6 +65,23 @@ export const READ_WAIT_MS = 60_000;
 /** Bad records that an answer describes; more are only counted. */
 export const BAD_RECORDS_SHOWN = 20;
 
+/** A plain body of at most this many bytes is split on the accept thread: handing it to another one costs more. */
+export const DECODE_INLINE_BYTES = 65_536;
+/** What decoding may produce beyond maxBytes before it stops. */
+export const DECODE_SLACK_BYTES = 65_536;
+/** Largest window that a zstd body may ask for, as a power of two: 8 MiB, what RFC 8878 asks decoders to support. */
+export const ZSTD_WINDOW_LOG = 23;
+/** CPU stage of one request: longer, and its thread is ended. A schema's pattern may backtrack without end. */
+export const DECODE_TASK_MS = 10_000;
+/** Bodies that may wait for a decode thread, in bytes, unless the pool is given another bound. */
+export const DECODE_WAITING_BYTES = 64 * 1024 * 1024;
+/** Heap cap of a decode thread without schemas: buffers lie outside of it. */
+export const DECODE_HEAP_MIB = 32;
+/** Added to it, times the largest record, where a schema parses records: `[[[…` takes up to 64 bytes of heap a byte. */
+export const DECODE_HEAP_PER_RECORD_BYTE = 64;
+/** Largest schema file. */
+export const MAX_SCHEMA_BYTES = 1024 * 1024;
+
 /** Index of each counter in the shared counter block: the name of the system call as strace prints it. */
 export const counterSlots = {
   openat: 0,

@@ -5,11 +5,15 @@ import { readFileSync } from 'node:fs';
 import { SpillwayError } from '../base/errors.ts';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { inspectCommand, verifyCommand } from './check.ts';
+import { addServeFlags } from './config.ts';
+import { explainCommand } from './explain.ts';
 import { addLogFlags, logOptionsFrom } from './flags.ts';
 import { ingest } from './ingest.ts';
 import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
+import { serveCommand } from './serve.ts';
+import { tokenCommand } from './token.ts';
 
 const packageJson = new URL('../../../package.json', import.meta.url);
 const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string };
@@ -100,6 +104,28 @@ function program(): Command {
     .option('--seed <N>', 'the same seed gives the same events', wholeNumber, 1)
     .action(async (o: { records: number; seed: number }) => {
       status = await sampleCommand(o.records, o.seed);
+    });
+
+  addServeFlags(root.command('serve').description('run the gateway: HTTP and the framed protocol, one log')).action(
+    async (o: Record<string, unknown>) => {
+      status = await serveCommand(o);
+    },
+  );
+
+  root
+    .command('token')
+    .description('print a new random token, and its line for the file of --tokens')
+    .option('--name <NAME>', 'name of whoever gets it: in logs and figures', 'token')
+    .option('--json', 'print one JSON object as the last line')
+    .action((o: { name: string; json?: boolean }) => {
+      status = tokenCommand(o.name, o.json === true);
+    });
+
+  const config = root.command('config').description('the configuration of serve');
+  addServeFlags(config.command('explain').description('show every option, its value and where that came from'))
+    .option('--json', 'print one JSON object as the last line')
+    .action((o: Record<string, unknown>) => {
+      status = explainCommand(o, o['json'] === true);
     });
   for (const command of root.commands) command.exitOverride().allowExcessArguments(false);
   return root;

@@ -19,13 +19,12 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** Does not keep the process alive: whoever waits has a socket that does. */
 const systemAfter: After = (ms, callback) => {
-  if (ms === Infinity) return () => undefined;
   const timer = setTimeout(callback, Math.min(ms, MAX_TIMEOUT_MS)).unref();
   return () => clearTimeout(timer);
 };
 
 export interface AcquireOptions {
-  /** How long to wait at most, in ms; 0 not at all, Infinity as long as it takes. */
+  /** How long to wait at most, in ms; 0 not at all, Infinity as long as a timer can, which is 24 days. */
   readonly timeoutMs: number;
   /** Ends the waiting. */
   readonly signal?: AbortSignal;

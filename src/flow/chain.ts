@@ -1,8 +1,8 @@
 // Doubly linked list: a queue from whose middle a member can leave, in constant time, with nothing left behind.
 //
 // A Map or Set keeps order too, but V8 leaves a hole for each deleted entry and walks over the holes to find the first one:
-// measured 18 µs per step for a list of 10,000 whose front is consumed, against 0.1 µs here. No bound of its own: whoever
-// owns a chain bounds it.
+// with 10,000 keys, of which the oldest goes for each new one, a step takes 13 µs by Map alone and 1 µs with a chain beside it.
+// No bound of its own: whoever owns a chain bounds it.
 
 export interface Link<T> {
   readonly value: T;

@@ -7,7 +7,7 @@
 //
 // Who gets how much:
 //   - minBytes for everybody. More than that is only granted from what would be left if each of the other connections took its
-//     minBytes; so where the space is at least connections × minBytes, everybody has them as soon as its own bytes came back;
+//     minBytes; so where the space is at least connections × minBytes, whoever has nothing held has half of minBytes or more;
 //   - beyond that, at most as much as then stays free ("dynamic threshold": A. K. Choudhury and E. L. Hahne, Dynamic queue
 //     length thresholds for shared-memory packet switches, IEEE/ACM Transactions on Networking 6 (2), 1998, with α = 1): k busy
 //     ones have 1/(k + 1) of the space each, and a newcomer finds as much;

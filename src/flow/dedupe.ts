@@ -5,6 +5,8 @@
 // time per entry, so that a retry that overtakes its original waits for it. What is written down is not here but with the
 // records themselves (base/types.ts, Identity): `restore` rebuilds the table from the end of the log.
 
+import { Chain, type Link } from './chain.ts';
+
 /** Records of one producer that stand side by side in the log. */
 export interface SequenceRun {
   readonly firstSequence: number;
@@ -57,6 +59,7 @@ export function offsetOf(runs: readonly SequenceRun[], sequence: number): number
 }
 
 interface Entry {
+  readonly id: string;
   remembered: Remembered | undefined;
   usedMs: number;
   held: boolean;
@@ -67,8 +70,9 @@ interface Entry {
 const nothing = (): void => undefined;
 
 export class DedupeTable implements Dedupe {
-  /** In order of last use, oldest first. */
-  readonly #entries = new Map<string, Entry>();
+  readonly #links = new Map<string, Link<Entry>>();
+  /** In order of last use, oldest first. Not the order of the map: V8 walks over what was deleted before. */
+  readonly #byUse = new Chain<Entry>();
   readonly #maxKeys: number;
   readonly #maxAgeMs: number;
   readonly #now: () => number;
@@ -81,14 +85,13 @@ export class DedupeTable implements Dedupe {
   }
 
   get size(): number {
-    return this.#entries.size;
+    return this.#links.size;
   }
 
   claim(id: string, onFence = nothing): Promise<Remembered | undefined> {
-    const entry = this.#entries.get(id);
+    const entry = this.#links.get(id)?.value;
     if (entry === undefined) {
-      this.#entries.set(id, { remembered: undefined, usedMs: this.#now(), held: true, onFence, waiting: [] });
-      this.#evict();
+      this.#add({ id, remembered: undefined, usedMs: this.#now(), held: true, onFence, waiting: [] });
       return Promise.resolve(undefined);
     }
     if (entry.held) {
@@ -97,58 +100,68 @@ export class DedupeTable implements Dedupe {
     }
     entry.held = true;
     entry.onFence = onFence;
-    const remembered = this.#use(id, entry);
+    const remembered = this.#use(entry);
     this.#evict();
     return Promise.resolve(remembered);
   }
 
   release(id: string, remembered: Remembered | undefined): void {
-    const entry = this.#entries.get(id);
+    const entry = this.#links.get(id)?.value;
     if (entry === undefined || !entry.held) throw new Error('released without a claim');
     entry.remembered = remembered ?? entry.remembered;
     const next = entry.waiting.shift();
     if (next !== undefined) {
       entry.onFence = next.onFence;
-      next.resolve(this.#use(id, entry));
+      next.resolve(this.#use(entry));
       // Who waits behind it wants it too.
       if (entry.waiting.length > 0) next.onFence();
       return;
     }
     entry.held = false;
     entry.onFence = nothing;
-    this.#use(id, entry);
-    if (entry.remembered === undefined) this.#entries.delete(id);
+    this.#use(entry);
+    if (entry.remembered === undefined) this.#forget(entry);
     this.#evict();
   }
 
   /** One record found in the log, in the order of the log. @param timestampMs when it was appended */
   restore(id: string, sequence: number, tag: number, offset: number, timestampMs: number): void {
-    const entry = this.#entries.get(id);
-    const before = entry?.remembered;
-    const runs = before?.runs ?? [];
+    const before = this.#links.get(id)?.value;
+    const runs = before?.remembered?.runs ?? [];
     addRun(runs, sequence, offset, 1);
-    const remembered = { nextSequence: Math.max(before?.nextSequence ?? 0, sequence + 1), tag, runs };
-    this.#entries.delete(id);
-    this.#entries.set(id, { remembered, usedMs: timestampMs, held: false, onFence: nothing, waiting: [] });
+    const nextSequence = Math.max(before?.remembered?.nextSequence ?? 0, sequence + 1);
+    if (before !== undefined) this.#forget(before);
+    const remembered = { nextSequence, tag, runs };
+    this.#add({ id, remembered, usedMs: timestampMs, held: false, onFence: nothing, waiting: [] });
+  }
+
+  #add(entry: Entry): void {
+    this.#links.set(entry.id, this.#byUse.push(entry));
     this.#evict();
   }
 
-  /** Moves an entry to the end, and forgets what is too old. */
-  #use(id: string, entry: Entry): Remembered | undefined {
+  #forget(entry: Entry): void {
+    this.#byUse.remove(this.#links.get(entry.id)!);
+    this.#links.delete(entry.id);
+  }
+
+  /** Moves an entry to the end; what is too old is not believed. */
+  #use(entry: Entry): Remembered | undefined {
     const nowMs = this.#now();
     if (nowMs - entry.usedMs > this.#maxAgeMs) entry.remembered = undefined;
     entry.usedMs = nowMs;
-    this.#entries.delete(id);
-    this.#entries.set(id, entry);
+    this.#byUse.moveToEnd(this.#links.get(entry.id)!);
     return entry.remembered;
   }
 
   #evict(): void {
     const tooOldMs = this.#now() - this.#maxAgeMs;
-    for (const [id, entry] of this.#entries) {
-      if (this.#entries.size <= this.#maxKeys && entry.usedMs >= tooOldMs) return;
+    for (let link = this.#byUse.first; link !== undefined;) {
+      const { value: entry, after } = link;
+      if (this.size <= this.#maxKeys && entry.usedMs >= tooOldMs) return;
       // One that is held is in use, whatever its age; there are no more of those than connections and requests.
-      if (!entry.held) this.#entries.delete(id);
+      if (!entry.held) this.#forget(entry);
+      link = after;
     }
   }
 }

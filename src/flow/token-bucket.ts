@@ -33,7 +33,7 @@ export class TokenBuckets {
   readonly #perMs: number;
   readonly #burst: number;
   readonly #maxKeys: number;
-  /** So little may be missing: what rounding of the time (a nanosecond) and of the level can come to. It is owed, not given. */
+  /** So little may be missing: what rounding of the time (10 ns) and of the level can come to. It is owed, not given. */
   readonly #slack: number;
   readonly #links = new Map<string, Link<Bucket>>();
   /** In order of last use, oldest first. */
@@ -43,7 +43,7 @@ export class TokenBuckets {
     this.#perMs = limit.perSecond / 1000;
     this.#burst = limit.burst;
     this.#maxKeys = limit.maxKeys;
-    this.#slack = this.#perMs * 1e-6 + this.#burst * 1e-12;
+    this.#slack = this.#perMs * 1e-5 + this.#burst * 1e-12;
   }
 
   /** Keys remembered. */
@@ -61,7 +61,7 @@ export class TokenBuckets {
     const elapsedMs = Math.max(0, nowMs - bucket.atMs);
     const level = Math.min(this.#burst, bucket.level + elapsedMs * this.#perMs);
     const missing = Math.min(amount, this.#burst) - level;
-    if (missing > this.#slack) return Math.ceil(missing / this.#perMs);
+    if (missing > this.#slack) return Math.ceil((missing - this.#slack) / this.#perMs);
     bucket.level = level - amount;
     bucket.atMs += elapsedMs;
     return 0;

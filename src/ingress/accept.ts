@@ -4,9 +4,9 @@
 // Promises: what a client was answered 200 (or ACKed) for is durable; body bytes under way ≤ ingressBytes; connections ≤
 // maxConnections; after `drain` every request that was accepted has been answered, or is counted as left.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync, unlinkSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import tls, { type TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
@@ -27,6 +27,7 @@ import { DecodePool } from './decode-pool.ts';
 import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
+import { TcpListeners } from './tcp-listener.ts';
 
 /** How often levels, ages and the event loop's delay are looked at while nothing happens. */
 const TICK_MS = 250;
@@ -81,7 +82,9 @@ function tlsOf(options: GatewayOptions): TlsOptions | undefined {
   try {
     tls.createSecureContext(made);
   } catch (error) {
-    throw new SpillwayError('INVALID_OPTION', `options 'tlsCert' and 'tlsKey': ${reasonOf(error)}`, { subject: 'tlsCert' });
+    throw new SpillwayError('INVALID_OPTION', `options 'tlsCert' and 'tlsKey': ${reasonOf(error)}`, {
+      subject: 'tlsCert',
+    });
   }
   return made;
 }
@@ -90,9 +93,22 @@ function buckets(perSecond: number): TokenBuckets | undefined {
   return perSecond === 0 ? undefined : new TokenBuckets({ perSecond, burst: perSecond, maxKeys: RATE_KEYS });
 }
 
+/** A socket file of a process that is gone keeps its name: one that nobody answers on is removed. */
+async function removeStaleSocket(path: string): Promise<void> {
+  if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
+  const alive = await new Promise<boolean>((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    probe.once('close', () => undefined);
+    probe.once('connect', () => probe.destroy());
+  });
+  if (!alive) unlinkSync(path);
+}
+
 export class Accept {
   readonly #data: AcceptData;
   readonly #host: Host;
+  readonly #tcp: TcpListeners;
   readonly #servers: (Server | HttpServer)[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #tick: NodeJS.Timeout;
@@ -126,6 +142,7 @@ export class Accept {
       log,
       clock: systemClock,
     });
+    this.#tcp = new TcpListeners(this.#host);
     this.#delay = monitorEventLoopDelay({ resolution: 10 });
     this.#delay.enable();
     let ticks = 0;
@@ -144,8 +161,18 @@ export class Accept {
     const secure = tlsOf(options);
     if (options.http !== undefined) {
       const server = createHttpServer(this.#host, secure);
-      const address = await this.#open('http', server, { ...options.http, reusePort }, secure !== undefined);
-      this.listening = { ...this.listening, http: { host: options.http.host, port: address } };
+      const port = await this.#open('http', server, { ...options.http, reusePort }, secure !== undefined);
+      this.listening = { ...this.listening, http: { host: options.http.host, port } };
+    }
+    if (options.tcp !== undefined) {
+      const server = this.#tcp.createServer(secure);
+      const port = await this.#open('tcp', server, { ...options.tcp, reusePort }, secure !== undefined);
+      this.listening = { ...this.listening, tcp: { host: options.tcp.host, port } };
+    }
+    if (options.unix !== undefined) {
+      await removeStaleSocket(options.unix);
+      await this.#open('unix', this.#tcp.createServer(undefined), { path: options.unix }, false);
+      this.listening = { ...this.listening, unix: options.unix };
     }
     return this.listening;
   }
@@ -155,14 +182,15 @@ export class Accept {
     this.#host.parts.tokens?.reload();
   }
 
-  /** Takes nothing new, and waits until what was accepted is answered, at most until `deadlineMs` of the monotonic clock. */
-  async drain(deadlineMs: number): Promise<Left> {
+  /** Takes nothing new, and waits until what was accepted is answered. */
+  async drain(withinMs: number): Promise<Left> {
     this.#host.draining = true;
+    this.#tcp.drain();
     const closed = this.#servers.map((s) => new Promise<void>((resolve) => s.close(() => resolve())));
     for (const s of this.#servers) if ('closeIdleConnections' in s) s.closeIdleConnections();
     const timer = new AbortController();
     const late = new Promise<void>((resolve) => {
-      const t = setTimeout(resolve, Math.max(0, deadlineMs - systemClock.monotonicMs()));
+      const t = setTimeout(resolve, withinMs);
       timer.signal.addEventListener('abort', () => clearTimeout(t));
     });
     await Promise.race([Promise.all(closed), late]);
@@ -175,6 +203,7 @@ export class Accept {
     clearInterval(this.#tick);
     this.#delay.disable();
     for (const socket of this.#sockets) socket.destroy();
+    await this.#tcp.ended();
     for (const s of this.#servers) s.close();
     await this.#host.parts.decode.close();
     await this.#host.parts.lane.close();
@@ -209,7 +238,11 @@ export class Accept {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const place = 'path' in where ? where.path : `${where.host}:${where.port}`;
         const taken = error.code === 'EADDRINUSE' ? 'it is taken' : reasonOf(error);
-        reject(new SpillwayError('INVALID_OPTION', `option '${name}': cannot listen on ${place}: ${taken}`, { subject: name }));
+        reject(
+          new SpillwayError('INVALID_OPTION', `option '${name}': cannot listen on ${place}: ${taken}`, {
+            subject: name,
+          }),
+        );
       });
       server.listen(where, resolve);
     });
@@ -220,5 +253,3 @@ export class Accept {
     return typeof address === 'object' && address !== null ? address.port : 0;
   }
 }
-
-export { createServer };

@@ -20,6 +20,9 @@ export const counterNames = [
   'shed', // requests
   'rateLimited', // requests
   'unauthorized', // requests and connections
+  'protocolErrors', // connections of the framed protocol, closed for one
+  'fenced', // connections cut by a newer one of their producer
+  'stalled', // connections cut because the client did not read its answers
   'decodedBytes', // out of compressed bodies
   'bodyBytes', // on the wire
   'ingressBytes', // held now
@@ -42,12 +45,7 @@ const gauges: ReadonlySet<CounterName> = new Set([
   'eventLoopDelayMaxMs',
 ]);
 /** Of these the largest of all threads counts, not the sum. */
-const maxima: ReadonlySet<CounterName> = new Set([
-  'oldestAgeMs',
-  'paused',
-  'eventLoopDelayMs',
-  'eventLoopDelayMaxMs',
-]);
+const maxima: ReadonlySet<CounterName> = new Set(['oldestAgeMs', 'paused', 'eventLoopDelayMs', 'eventLoopDelayMaxMs']);
 
 const slotOf = Object.fromEntries(counterNames.map((name, i) => [name, i])) as Record<CounterName, number>;
 

@@ -43,10 +43,14 @@ export interface HostParts {
 export class Host {
   readonly parts: HostParts;
   draining = false;
+  /** Credit that producers have and have not used: set aside in the budget, and no sign of load. */
+  unspentBytes = 0;
   /** Requests that are not answered yet. */
   underWay = 0;
   #paused = false;
   readonly #resume: (() => void)[] = [];
+  /** Connections without credit. */
+  readonly #starved = new Set<() => void>();
   #seenDrops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
 
   constructor(parts: HostParts) {
@@ -125,29 +129,42 @@ export class Host {
   /** Fill of the fuller of lane and budget, as a fraction. */
   get level(): number {
     const { lane, budget, laneBytes, options } = this.parts;
-    return Math.max(lane.queuedBytes / laneBytes, budget.usedBytes / options.ingressBytes);
+    return Math.max(lane.queuedBytes / laneBytes, (budget.usedBytes - this.unspentBytes) / options.ingressBytes);
   }
 
   /** Compares the fill with the marks; whoever waited to read goes on below the low one. */
   look(): void {
-    const { mark, lane, counters, budget } = this.parts;
+    const { mark, lane, counters, budget, drainRate, clock } = this.parts;
     this.#paused = mark.update(this.level);
     if (!this.#paused) for (const go of this.#resume.splice(0)) go();
+    if (!this.#paused && this.#starved.size > 0 && budget.freeBytes > 0) {
+      const starved = [...this.#starved];
+      this.#starved.clear();
+      for (const ask of starved) ask();
+    }
     const { newest, oldest, blockedTooLong, backlog } = lane.drops;
     counters.add('droppedNewest', newest - this.#seenDrops.newest);
     counters.add('droppedOldest', oldest - this.#seenDrops.oldest);
     counters.add('droppedBlockedTooLong', blockedTooLong - this.#seenDrops.blockedTooLong);
     counters.add('droppedBacklog', backlog - this.#seenDrops.backlog);
     this.#seenDrops = { newest, oldest, blockedTooLong, backlog };
+    const oldestAgeMs = lane.oldestAgeMs();
+    // How fast a queue drains shows only while there is one.
+    if (oldestAgeMs === 0) drainRate.idle(clock.monotonicMs());
     counters.set('ingressBytes', budget.usedBytes);
     counters.set('queuedBytes', lane.queuedBytes);
-    counters.set('oldestAgeMs', lane.oldestAgeMs());
+    counters.set('oldestAgeMs', oldestAgeMs);
     counters.set('paused', this.#paused ? 1 : 0);
   }
 
   /** True while nothing more should be read. */
   get paused(): boolean {
     return this.#paused;
+  }
+
+  /** Calls back once there may be room for credit. */
+  whenRoom(ask: () => void): void {
+    this.#starved.add(ask);
   }
 
   /** Resolves once sockets may be read; false where that took longer than `timeoutMs`. */

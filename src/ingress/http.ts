@@ -79,7 +79,7 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
     const route = routeOf(path);
     if (route.kind === 'records') {
       if (req.method === 'POST') return await postRecords(host, req, res, route.stream, query, who);
-      if (req.method === 'GET') return await getRecords(host, req, res, route.stream, query);
+      if (req.method === 'GET') return await getRecords(host, res, route.stream, query);
       throw notAllowed('GET, POST');
     }
     if (req.method !== 'GET') throw notAllowed('GET');
@@ -101,9 +101,8 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
 function identify(host: Host, req: IncomingMessage): string {
   const { tokens, counters } = host.parts;
   if (tokens === undefined) return req.socket.remoteAddress ?? 'unknown';
-  const token = bearer(req.headers.authorization);
-  const known = token === undefined ? undefined : tokens.lookup(token);
-  if (known !== undefined) return known.name;
+  const known = tokens.nameOf(bearer(req.headers.authorization));
+  if (known !== undefined) return known;
   counters.add('unauthorized');
   const error = new SpillwayError('UNAUTHORIZED', 'expected a known token: Authorization: Bearer …');
   throw new Refusal(error, { headers: ['www-authenticate', 'Bearer'], close: true });

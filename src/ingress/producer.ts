@@ -8,7 +8,10 @@
 // remembered may be either.
 
 import type { Identity } from '../base/types.ts';
-import { addRun, MAX_RUNS, type Remembered, type SequenceRun } from '../flow/dedupe.ts';
+import { addRun, MAX_RUNS, type Dedupe, type Remembered, type SequenceRun } from '../flow/dedupe.ts';
+
+/** Records side by side in the log, one run behind the other. */
+export type Runs = readonly { readonly records: number; readonly firstOffset: number }[];
 
 /** Part of an APPEND. */
 export interface Part {
@@ -22,6 +25,7 @@ const bySequence = (a: SequenceRun, b: SequenceRun): number => a.firstSequence -
 
 export class Producer {
   readonly #id: Uint8Array;
+  readonly #dedupe: Dedupe | undefined;
   /** Runs remembered when the connection began, in order of sequence. */
   readonly #known: readonly SequenceRun[];
   readonly #added: SequenceRun[] = [];
@@ -33,13 +37,32 @@ export class Producer {
   /** First known run that does not end before what was last asked about: sequences only rise. */
   #at = 0;
 
-  constructor(id: Uint8Array, remembered: Remembered | undefined) {
+  private constructor(id: Uint8Array, dedupe: Dedupe | undefined, remembered: Remembered | undefined) {
     this.#id = id;
+    this.#dedupe = dedupe;
     // In the log they may stand in another order: what was refused at first comes behind what followed it.
     this.#known = [...(remembered?.runs ?? [])].sort(bySequence);
     this.#rememberedFrom = this.#known.length < MAX_RUNS ? 0 : this.#known[0].firstSequence;
-    this.#newFrom = Math.max(0, ...this.#known.map((r) => r.firstSequence + r.records));
+    this.#newFrom = Math.max(0, ...this.#known.map(endOf));
     this.#nextSequence = remembered?.nextSequence ?? 0;
+  }
+
+  /**
+   * Resolves once no other connection has this producer. @param onFence called when another wants it
+   * @param dedupe undefined: nothing is remembered, and nobody has to wait
+   */
+  static async claim(dedupe: Dedupe | undefined, id: Uint8Array, onFence: () => void): Promise<Producer> {
+    return new Producer(id, dedupe, await dedupe?.claim(nameOf(id), onFence));
+  }
+
+  /** To be called once, when nothing of it is under way any more. */
+  release(): void {
+    this.#dedupe?.release(nameOf(this.#id), this.#remembered());
+  }
+
+  /** Whether records sent again are recognised. */
+  get isRemembered(): boolean {
+    return this.#dedupe !== undefined;
   }
 
   /** After the last sequence known to be durable. */
@@ -54,7 +77,7 @@ export class Producer {
     const end = firstSequence + records;
     for (let from = firstSequence; from < end;) {
       while (this.#at < this.#known.length && endOf(this.#known[this.#at]) <= from) this.#at++;
-      const run = this.#known.at(this.#at < this.#known.length ? this.#at : this.#known.length);
+      const run: SequenceRun | undefined = this.#known[this.#at];
       const inside = run !== undefined && run.firstSequence <= from;
       const to = Math.min(end, run === undefined ? end : inside ? endOf(run) : run.firstSequence);
       const there = inside
@@ -72,14 +95,18 @@ export class Producer {
     return { id: this.#id, low: sequence % 2 ** 32, high: Math.floor(sequence / 2 ** 32) };
   }
 
-  /** Records are durable now. */
-  add(firstSequence: number, firstOffset: number, records: number): void {
-    addRun(this.#added, firstSequence, firstOffset, records);
-    this.#nextSequence = Math.max(this.#nextSequence, firstSequence + records);
+  /** Records are durable now. @param runs where they are, in order */
+  add(firstSequence: number, runs: Runs): void {
+    let sequence = firstSequence;
+    for (const { firstOffset, records } of runs) {
+      addRun(this.#added, sequence, firstOffset, records);
+      sequence += records;
+    }
+    this.#nextSequence = Math.max(this.#nextSequence, sequence);
   }
 
   /** What the next connection has to know. */
-  remembered(): Remembered | undefined {
+  #remembered(): Remembered | undefined {
     if (this.#added.length === 0) return undefined;
     const runs: SequenceRun[] = [];
     for (const r of [...this.#known, ...this.#added].sort(bySequence)) {
@@ -87,6 +114,10 @@ export class Producer {
     }
     return { nextSequence: this.#nextSequence, tag: 0, runs };
   }
+}
+
+function nameOf(id: Uint8Array): string {
+  return Buffer.from(id).toString('latin1');
 }
 
 function endOf(run: SequenceRun): number {

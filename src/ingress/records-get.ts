@@ -1,7 +1,7 @@
 // GET /v1/streams/{stream}/records: durable records as NDJSON, from an offset on; waits for one where there is none (long poll).
 
 import { isUtf8 } from 'node:buffer';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
 import { READ_PAGE_BYTES, READ_PAGE_RECORDS, READ_WAIT_MS } from '../base/limits.ts';
 import { show } from '../base/options.ts';
@@ -33,7 +33,6 @@ function lineOf(record: LogRecord): string {
 /** @throws SpillwayError for whatever refuses the request */
 export async function getRecords(
   host: Host,
-  req: IncomingMessage,
   res: ServerResponse,
   stream: string,
   query: URLSearchParams | undefined,

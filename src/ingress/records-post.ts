@@ -125,6 +125,8 @@ async function store(host: Host, stream: string, decoded: DecodedRequest, key: s
 
   const { dedupe } = host.parts;
   const id = createHash('sha256').update(`${stream}\0${key}`).digest().subarray(0, 16);
+  // Tells it from a producer of the framed protocol, where a restart reads the log.
+  id[0] |= 0x80;
   const high = decoded.crc32c!;
   const name = id.toString('latin1');
   const known = await dedupe.claim(name);

@@ -8,8 +8,7 @@
 
 import type { SpillwayError } from '../base/errors.ts';
 import { encodeAck, encodeError, MAX_ACK_RUNS, RUN_DUPLICATE, type AckRun } from '../codec/frames.ts';
-
-type Runs = readonly { readonly records: number; readonly firstOffset: number }[];
+import type { Runs } from './producer.ts';
 
 /** Records of one APPEND, or a part of them, that are answered alike. */
 export interface Settlement {
@@ -23,9 +22,8 @@ export interface Settlement {
 
 /** Frames to write, and what they set free. */
 export interface Answers {
-  readonly frames: Uint8Array[];
-  bytes: number;
-  creditBytes: number;
+  readonly frames: readonly Uint8Array[];
+  readonly creditBytes: number;
 }
 
 /** Settled entries that may stand at the front of the list before it is cut. */
@@ -59,46 +57,25 @@ export class Settlements {
 
   /** Answers from the front on, up to the first that is pending, or until there are maxBytes of them. */
   take(maxBytes: number): Answers {
-    const answers: Answers = { frames: [], bytes: 0, creditBytes: 0 };
-    let runs: AckRun[] = [];
-    let sequence = 0;
-    const put = (frame: Uint8Array): void => {
-      answers.frames.push(frame);
-      answers.bytes += frame.length;
-    };
-    const putAck = (): void => {
-      if (runs.length > 0) put(encodeAck({ sequence, runs }));
-      runs = [];
-    };
-    while (this.answered && answers.bytes < maxBytes) {
+    const writer = new AnswerWriter();
+    let creditBytes = 0;
+    while (this.answered && writer.bytes < maxBytes) {
       const entry = this.#queue[this.#head++];
       const outcome = entry.outcome!;
-      answers.creditBytes += entry.creditBytes;
-      if (isRuns(outcome)) {
-        if (runs.length + outcome.length > MAX_ACK_RUNS) putAck();
-        addRuns(runs, entry, outcome);
-      } else {
-        putAck();
-        put(this.#error(entry, outcome));
-      }
-      sequence = entry.firstSequence + entry.records;
+      if (isRuns(outcome)) writer.putRuns(entry, outcome);
+      else writer.put(this.#error(entry, outcome));
+      creditBytes += entry.creditBytes;
     }
-    putAck();
+    writer.putAck();
     this.#forget();
-    return answers;
+    return { frames: writer.frames, creditBytes };
   }
 
   #error(entry: Settlement, error: SpillwayError): Uint8Array {
     const { firstSequence, records } = entry;
     const { code, retryable, message } = error;
-    return encodeError({
-      firstSequence,
-      records,
-      code,
-      retryable,
-      retryAfterMs: this.#retryAfterMs(error),
-      message,
-    });
+    const retryAfterMs = Math.min(Math.ceil(this.#retryAfterMs(error)), 2 ** 32 - 1);
+    return encodeError({ firstSequence, records, code, retryable, retryAfterMs, message });
   }
 
   #forget(): void {
@@ -114,4 +91,50 @@ export class Settlements {
 
 function isRuns(outcome: Runs | SpillwayError): outcome is Runs {
   return Array.isArray(outcome);
+}
+
+type OpenRun = { -readonly [K in keyof AckRun]: AckRun[K] };
+
+class AnswerWriter {
+  readonly frames: Uint8Array[] = [];
+  bytes = 0;
+  #runs: OpenRun[] = [];
+
+  /** What was acknowledged before goes out first. */
+  put(frame: Uint8Array): void {
+    this.putAck();
+    this.frames.push(frame);
+    this.bytes += frame.length;
+  }
+
+  putRuns(entry: Settlement, runs: Runs): void {
+    const flags = entry.duplicate ? RUN_DUPLICATE : 0;
+    let { firstSequence } = entry;
+    for (const { firstOffset, records } of runs) {
+      const last = this.#runs.at(-1);
+      const goesOn =
+        last !== undefined &&
+        last.flags === flags &&
+        last.firstSequence + last.records === firstSequence &&
+        last.firstOffset + last.records === firstOffset &&
+        last.records + records < 2 ** 32;
+      if (goesOn) last.records += records;
+      else this.#push({ firstSequence, firstOffset, records, flags });
+      firstSequence += records;
+    }
+  }
+
+  #push(run: OpenRun): void {
+    if (this.#runs.length === MAX_ACK_RUNS) this.putAck();
+    this.#runs.push(run);
+  }
+
+  putAck(): void {
+    const last = this.#runs.at(-1);
+    if (last === undefined) return;
+    const frame = encodeAck({ sequence: last.firstSequence + last.records, runs: this.#runs });
+    this.#runs = [];
+    this.frames.push(frame);
+    this.bytes += frame.length;
+  }
 }

@@ -1,8 +1,9 @@
 // What a connection of the framed protocol needs from outside: all of it, so that a test can be the outside.
 
 import type { Socket } from 'node:net';
-import type { SpillwayError } from '../base/errors.ts';
+import { SpillwayError } from '../base/errors.ts';
 import type { Identity } from '../base/types.ts';
+import type { Append } from '../codec/append-frame.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import type { AppendedMany } from '../pipeline/job.ts';
 
@@ -36,8 +37,11 @@ export const tcpLimits = {
 export interface ConnectionCredits {
   /** Bytes to tell the client now that it may send beyond what it was told before; 0 for none. */
   grant(): number;
-  /** An APPEND of that many bytes has begun to arrive. */
-  spent(bytes: number): void;
+  /**
+   * An APPEND of that many bytes has begun to arrive. @returns a promise where that is more than was granted, as it may be while
+   * nothing else is held: resolves once room is found, and nothing is read until then
+   */
+  spent(bytes: number): Promise<void> | undefined;
   /** That much of what was spent has been answered, and is not held any more. */
   returned(bytes: number): void;
   /** The connection is over: what was granted, spent or not, is free again. */
@@ -53,7 +57,7 @@ export interface TcpHost {
   /** Credit of a new connection. @param onRoom called when `grant` may have more to give than the last time it was asked */
   credits(onRoom: () => void): ConnectionCredits;
   /**
-   * Appends checked record frames. Resolves once all are durable. The bytes are not changed afterwards, and may be kept
+   * Appends checked record frames. Resolves once all are durable; rejects, and does not throw. The bytes are not changed afterwards, and may be kept
    * until then. @param who name from `authenticate`
    */
   append(
@@ -73,4 +77,18 @@ export interface TcpHost {
     warn(fields: object, message: string): void;
     error(fields: object, message: string): void;
   };
+}
+
+/** Why an APPEND is refused for what it holds. */
+export function tooMuch({ records, largestBytes }: Append, limits: TcpLimits): SpillwayError | undefined {
+  const { maxRequestRecords, maxRecordBytes } = limits;
+  if (records > maxRequestRecords) {
+    const message = `APPEND: expected at most maxRequestRecords (${maxRequestRecords}), got ${records}`;
+    return new SpillwayError('TOO_MANY_RECORDS', message);
+  }
+  if (largestBytes > maxRecordBytes) {
+    const message = `APPEND: expected records of at most maxRecordBytes (${maxRecordBytes}), got one of ${largestBytes}`;
+    return new SpillwayError('RECORD_TOO_LARGE', message);
+  }
+  return undefined;
 }

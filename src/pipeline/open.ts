@@ -39,7 +39,13 @@ export class SpillwayLog {
     const shared = new SharedState();
     let view: LogView | undefined;
     const thread = await CommitThread.start(options, shared, () => view?.notifyLanes(notifyLane));
-    view = new LogView({ dir: options.dir, shared: shared.buffer, opened: thread.opened, lanes: [] });
+    view = new LogView({
+      dir: options.dir,
+      segmentBytes: options.segmentBytes,
+      shared: shared.buffer,
+      opened: thread.opened,
+      lanes: [],
+    });
     return new SpillwayLog(options, shared, thread, view);
   }
 

@@ -6,6 +6,7 @@ import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts'
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
 import { LogReader } from '../log/reader.ts';
+import { listDirectory } from '../log/recovery.ts';
 import { readerIo } from '../platform/choose-io.ts';
 import { Histogram } from '../platform/histogram.ts';
 import { laneIsClosed, laneLatency } from '../platform/lane-memory.ts';
@@ -69,6 +70,7 @@ function latencyStats(h: Histogram): LatencyStats {
 /** What makes a view, in this thread or another. */
 export interface LogViewHandle {
   readonly dir: string;
+  readonly segmentBytes: number;
   readonly shared: SharedArrayBuffer;
   readonly opened: Opened;
   /** Memory of the lanes whose latency counts. */
@@ -77,6 +79,7 @@ export interface LogViewHandle {
 
 export class LogView {
   readonly #dir: string;
+  readonly #segmentBytes: number;
   readonly #shared: SharedState;
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
@@ -85,6 +88,7 @@ export class LogView {
 
   constructor(handle: LogViewHandle) {
     this.#dir = handle.dir;
+    this.#segmentBytes = handle.segmentBytes;
     this.#shared = new SharedState(handle.shared);
     this.#opened = handle.opened;
     this.#lanes = [...handle.lanes];
@@ -92,7 +96,13 @@ export class LogView {
 
   /** For another thread. */
   get handle(): LogViewHandle {
-    return { dir: this.#dir, shared: this.#shared.buffer, opened: this.#opened, lanes: [...this.#lanes] };
+    return {
+      dir: this.#dir,
+      segmentBytes: this.#segmentBytes,
+      shared: this.#shared.buffer,
+      opened: this.#opened,
+      lanes: [...this.#lanes],
+    };
   }
 
   get state(): LogState {
@@ -215,6 +225,28 @@ export class LogView {
           }
         }
         return { records, nextOffset: reader.nextOffset };
+      } finally {
+        reader.close();
+      }
+    } finally {
+      io.destroy();
+    }
+  }
+
+  /**
+   * Walks over the last `bytes` of segments, or somewhat more, oldest record first. Blocks while it reads.
+   * @throws CORRUPT, IO_ERROR
+   */
+  walkEnd(bytes: number, visit: (record: LogRecord) => void): void {
+    const io = readerIo();
+    try {
+      const { segments } = listDirectory(io, this.#dir);
+      const first = segments.at(-1 - Math.ceil(bytes / this.#segmentBytes)) ?? segments[0];
+      if (first === undefined) return;
+      const from = Math.max(first, this.#shared.offset('start'));
+      const reader = new LogReader(io, this.#dir, { stream: undefined, from, durableOffset: () => this.durableOffset });
+      try {
+        for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) batch.forEach(visit);
       } finally {
         reader.close();
       }

@@ -3,21 +3,23 @@
 import { Worker, type MessagePort } from 'node:worker_threads';
 
 /** Entry of a worker in `workers/`, compiled beside `src/`. TypeScript does not rewrite such paths: this does. */
-function workerUrl(name: string): URL {
+export function workerUrl(name: string): URL {
   return new URL(`../../workers/${name}.js`, import.meta.url);
 }
 
-/**
- * Starts a worker. Clean execArgv and no NODE_OPTIONS: a profiler that preloads code into every thread would write over
- * its own files.
- */
-export function startWorker(name: string, workerData: unknown, transferList: readonly MessagePort[] = []): Worker {
+/** Environment of a worker: without NODE_OPTIONS, or a profiler that preloads code into every thread would write over its own files. */
+export function workerEnvironment(): NodeJS.ProcessEnv {
   const { NODE_OPTIONS: _dropped, ...env } = process.env;
+  return env;
+}
+
+/** Starts a worker, with a clean execArgv for the same reason. */
+export function startWorker(name: string, workerData: unknown, transferList: readonly MessagePort[] = []): Worker {
   return new Worker(workerUrl(name), {
     workerData,
     transferList: [...transferList],
     execArgv: [],
-    env,
+    env: workerEnvironment(),
     name: `spillway-${name}`,
   });
 }

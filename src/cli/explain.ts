@@ -1,0 +1,66 @@
+// spillway config explain: every option of serve, its value, where that came from, and what it means.
+
+import { describeOption, formatBytes, type OptionSpec } from '../base/options.ts';
+import { resolveServeConfig, serveOptionTable, variableOf, type Origin, type ServeConfig } from './config.ts';
+import { printJson } from './output.ts';
+
+interface Row {
+  readonly name: string;
+  readonly value: unknown;
+  readonly origin: Origin;
+  /** Undefined where the option is one of a stream. */
+  readonly spec?: OptionSpec;
+}
+
+function rowsOf(config: ServeConfig): Row[] {
+  const log = config.log as unknown as Record<string, unknown>;
+  const window = (config.log.window ?? {}) as Record<string, unknown>;
+  const rows: Row[] = serveOptionTable.map((spec) => {
+    const { name } = spec;
+    const value = name.startsWith('window.')
+      ? window[name.slice('window.'.length)]
+      : (log[name] ?? config.gateway[name]);
+    return { name, value, origin: config.origins.get(name)!, spec };
+  });
+  const streams = config.gateway['streams'] as Record<string, Record<string, unknown>>;
+  for (const [stream, options] of Object.entries(streams)) {
+    for (const [key, value] of Object.entries(options)) {
+      const name = `streams.${stream}.${key}`;
+      rows.push({ name, value, origin: config.origins.get(name)! });
+    }
+  }
+  return rows;
+}
+
+function asJson({ name, value, origin, spec }: Row): object {
+  const about =
+    spec === undefined
+      ? {}
+      : {
+          type: spec.type,
+          default: spec.default,
+          ...(spec.min === undefined ? {} : { min: spec.min, max: spec.max }),
+          ...(spec.choices === undefined ? {} : { choices: spec.choices }),
+          flag: spec.flag,
+          variable: variableOf(name),
+          sentence: spec.sentence,
+        };
+  return { name, value, origin: origin.kind, where: origin.where, ...about };
+}
+
+function asText({ name, value, origin, spec }: Row): string {
+  const text = spec?.type === 'bytes' ? formatBytes(value as number) : String(value);
+  const head = `${`${name} = ${text}`.padEnd(40)}  ${origin.kind === 'default' ? 'default' : `from ${origin.where}`}\n`;
+  if (spec === undefined) return head;
+  const { defaultText, bounds } = describeOption(spec);
+  const facts = [`default ${defaultText}`, bounds, spec.flag, variableOf(name)].filter((fact) => fact !== '');
+  return `${head}    ${spec.sentence} (${facts.join('; ')})\n`;
+}
+
+/** @returns exit status 0 @throws INVALID_OPTION where `serve` would refuse to start with the same flags */
+export function explainCommand(parsed: Readonly<Record<string, unknown>>, json: boolean): number {
+  const rows = rowsOf(resolveServeConfig(parsed));
+  if (json) printJson({ options: rows.map(asJson) });
+  else process.stdout.write(rows.map(asText).join(''));
+  return 0;
+}

@@ -1,0 +1,90 @@
+// spillway serve: starts the gateway, says where it is, ends it when asked to.
+//
+//     SIGTERM, SIGINT   drain: what was accepted is answered, then the log is closed. Exit 0; 1 where something was left
+//     SIGHUP            the token file is read again
+//     again SIGINT      ends at once
+
+import { getHeapStatistics } from 'node:v8';
+import { reasonOf, SpillwayError } from '../base/errors.ts';
+import { resolveGatewayOptions } from '../base/gateway-options.ts';
+import { formatBytes, resolveLogOptions } from '../base/options.ts';
+import { createLogger } from '../ingress/accept-thread.ts';
+import { describe, Gateway } from '../ingress/gateway.ts';
+import { checkMemory, heapCaps, limitOf, memorySum } from '../ingress/memory.ts';
+import { resolveServeConfig } from './config.ts';
+
+const MIB = 1024 * 1024;
+
+/** @returns exit status: 0, or 1 when the drain left something or a thread died */
+export async function serveCommand(parsed: Readonly<Record<string, unknown>>): Promise<number> {
+  const config = resolveServeConfig(parsed);
+  const gateway = resolveGatewayOptions(config.gateway);
+  const log = resolveLogOptions(config.log);
+  const logger = createLogger(gateway.logLevel, 'main');
+
+  const sum = memorySum(log, gateway);
+  const limit = limitOf(gateway.memoryLimit);
+  logger.info(
+    { rows: Object.fromEntries(sum.rows.map((row) => [row.what, row.bytes])), limitBytes: limit?.bytes ?? null },
+    `memory: the options add up to ${Math.ceil(sum.totalBytes / MIB)} MiB`,
+  );
+  checkMemory(sum, limit);
+  const { main } = heapCaps(log, gateway);
+  const heapBytes = getHeapStatistics().heap_size_limit;
+  const capBytes = (main.oldMiB + 3 * main.semiMiB) * MIB;
+  if (heapBytes > capBytes + 16 * MIB) {
+    // V8 takes these only when it starts.
+    const message = `memory: the heap may grow to ${Math.ceil(heapBytes / MIB)} MiB, the sum counts ${capBytes / MIB}: start node with ${main.flags.join(' ')}`;
+    if (limit !== undefined) throw new SpillwayError('MEMORY_LIMIT', message, { subject: 'memoryLimit' });
+    logger.info(message);
+  }
+
+  let ask: (reason: string) => void = () => undefined;
+  const asked = new Promise<string>((resolve) => (ask = resolve));
+  let died: string | undefined;
+  const server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason)));
+  const reload = (): void => {
+    server.reloadTokens().then(
+      () => logger.info('the token file was read again'),
+      (error: unknown) => logger.error(`the tokens from before stay: ${reasonOf(error)}`),
+    );
+  };
+  let signals = 0;
+  const end = (signal: NodeJS.Signals): void => {
+    if (++signals > 1 && signal === 'SIGINT') process.exit(1);
+    ask(signal);
+  };
+  process.on('SIGHUP', reload).on('SIGTERM', end).on('SIGINT', end);
+  announce(server);
+
+  const reason = await asked;
+  logger.info({ reason }, 'draining: nothing new is taken');
+  const left = await server.end();
+  process.off('SIGHUP', reload).off('SIGTERM', end).off('SIGINT', end);
+  const { gateway: counted, log: figures } = server.stats();
+  const books = { records: counted.records, durableOffset: figures.durableOffset, ...left };
+  if (died === undefined && left.requests === 0) {
+    logger.info(books, 'closed: everything that was accepted is answered');
+    return 0;
+  }
+  logger.error(books, died ?? `closed after drainMs ${gateway.drainMs} with requests that were not answered`);
+  return 1;
+}
+
+function announce(server: Gateway): void {
+  const { log, listening } = server;
+  const { io, appendedOffset } = log.stats();
+  const where = describe(listening);
+  const lines = [
+    `spillway: listening on ${where.join(', ')}`,
+    `spillway: log in ${log.options.dir}, ${appendedOffset} records, I/O mode ${io}, lanes of ${formatBytes(log.options.laneBytes)}`,
+  ];
+  const http = where.find((line) => line.startsWith('http://'));
+  if (http !== undefined) {
+    lines.push('spillway: try');
+    lines.push(
+      `  curl -sS ${http}/v1/streams/demo/records -H 'content-type: application/x-ndjson' --data-binary '{"hello":"world"}'`,
+    );
+  }
+  process.stdout.write(`${lines.join('\n')}\n`);
+}

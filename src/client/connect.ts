@@ -1,0 +1,18 @@
+// `connect`: a gateway as if it were the embedded log.
+
+import type { Client } from './client.ts';
+import { FramedClient } from './framed.ts';
+import { resolveClientOptions, type ClientOptionsInput } from './options.ts';
+
+/**
+ * Connects to a gateway (`spillway serve`); what comes back has the verbs of the log that `open` gives.
+ *
+ *     const log = await connect('tcp://127.0.0.1:8081')
+ *
+ * Addresses: tcp://HOST:PORT, tcps://HOST:PORT (TLS), unix:/PATH, http://HOST:PORT, https://HOST:PORT.
+ * Rejects with INVALID_OPTION, DISCONNECTED, UNAUTHORIZED, PROTOCOL_ERROR.
+ */
+export async function connect(url: string, options: ClientOptionsInput = {}): Promise<Client> {
+  const checked = resolveClientOptions(url, options);
+  return FramedClient.connect(checked);
+}

@@ -1,0 +1,169 @@
+// Finds the records in a decoded body: byte ranges into it, so that a record is stored as it came.
+//
+//   ndjson  a record per line. The newline, and one CR before it, are not part of it; a line that is empty or only CR, space and
+//           tab is no record; the last newline may be missing (a CR at the very end is then part of the record)
+//   json    the elements of an array, or the one value: their bytes without the white space around them
+//   bytes   the body
+//
+// Promises: 8 bytes a record, no object; it stops at maxRecords + 1; a record that is too large is counted and, among the first
+// BAD_RECORDS_SHOWN, described, and the others are found all the same. Lines are not parsed: that is the schema's (request.ts).
+
+import { SpillwayError, type ErrorCode } from '../base/errors.ts';
+import { BAD_RECORDS_SHOWN } from '../base/limits.ts';
+import { show } from '../base/options.ts';
+import { scanJson, skipSpace } from './json-scan.ts';
+
+export type RecordShape = 'ndjson' | 'json' | 'bytes';
+
+/** A record of the request that cannot be taken. */
+export interface BadRecord {
+  /** Its place among the records of the request, from 0. */
+  readonly index: number;
+  /** Where it begins in the decoded body. */
+  readonly byteOffset: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+export interface SplitLimits {
+  readonly maxRecords: number;
+  readonly maxRecordBytes: number;
+}
+
+/** The good records of a body, and what is known of the others. */
+export interface Ranges {
+  /** Good records: pairs in `ranges`. */
+  readonly count: number;
+  /** Pairs (from, to) into the body, in its order; may be longer than `count` pairs. */
+  readonly ranges: Uint32Array<ArrayBuffer>;
+  /** The first BAD_RECORDS_SHOWN of them, in the order of the body. */
+  readonly bad: readonly BadRecord[];
+  readonly badCount: number;
+}
+
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+const SPACE = 0x20;
+const TAB = 0x09;
+/** Pairs that the first allocation has room for: 2 KiB. */
+const FIRST_PAIRS = 256;
+
+const shapes = new Map<string, RecordShape>([
+  ['application/x-ndjson', 'ndjson'],
+  ['application/json', 'json'],
+  ['text/plain', 'bytes'],
+  ['application/octet-stream', 'bytes'],
+]);
+
+/** @throws UNSUPPORTED_MEDIA_TYPE */
+export function shapeOf(contentType: string | undefined): RecordShape {
+  const [type, ...parameters] = (contentType ?? '').split(';').map((part) => part.trim().toLowerCase());
+  const shape = shapes.get(type);
+  if (shape === undefined) {
+    const came = type === '' ? 'none' : show(type);
+    const hint = type === 'application/x-www-form-urlencoded' ? ' (curl sends it unless told otherwise by -H)' : '';
+    throw new SpillwayError(
+      'UNSUPPORTED_MEDIA_TYPE',
+      `Content-Type: expected one of ${[...shapes.keys()].join(', ')}, got ${came}${hint}`,
+    );
+  }
+  const charset = parameters
+    .find((p) => p.startsWith('charset='))
+    ?.slice('charset='.length)
+    .replaceAll('"', '');
+  // Newlines and brackets are looked for as single bytes.
+  if (shape !== 'bytes' && charset !== undefined && charset !== 'utf-8' && charset !== 'us-ascii') {
+    throw new SpillwayError('UNSUPPORTED_MEDIA_TYPE', `Content-Type: expected charset utf-8, got ${show(charset)}`);
+  }
+  return shape;
+}
+
+/** Collects ranges; pairs of numbers, grown geometrically. */
+class Collector implements Ranges {
+  readonly #limits: SplitLimits;
+  count = 0;
+  ranges = new Uint32Array(FIRST_PAIRS * 2);
+  readonly bad: BadRecord[] = [];
+  badCount = 0;
+
+  constructor(limits: SplitLimits) {
+    this.#limits = limits;
+  }
+
+  // Hot: per record. No allocation but the growth, no closure.
+  add(from: number, to: number): void {
+    const { maxRecords, maxRecordBytes } = this.#limits;
+    if (this.count + this.badCount === maxRecords) tooMany(maxRecords);
+    if (to - from > maxRecordBytes) {
+      this.#refuse(from, to);
+      return;
+    }
+    const at = this.count++ * 2;
+    if (at === this.ranges.length) this.#grow();
+    this.ranges[at] = from;
+    this.ranges[at + 1] = to;
+  }
+
+  #grow(): void {
+    const larger = new Uint32Array(this.ranges.length * 2);
+    larger.set(this.ranges);
+    this.ranges = larger;
+  }
+
+  #refuse(from: number, to: number): void {
+    const index = this.count + this.badCount++;
+    if (this.bad.length === BAD_RECORDS_SHOWN) return;
+    const message = `expected at most ${this.#limits.maxRecordBytes} bytes, got ${to - from}`;
+    this.bad.push({ index, byteOffset: from, code: 'RECORD_TOO_LARGE', message });
+  }
+}
+
+function tooMany(maxRecords: number): never {
+  throw new SpillwayError('TOO_MANY_RECORDS', `request: expected at most ${maxRecords} records, got more`);
+}
+
+function isBlank(bytes: Uint8Array, from: number, to: number): boolean {
+  for (; from < to; from++) {
+    const c = bytes[from];
+    if (c !== SPACE && c !== TAB && c !== RETURN) return false;
+  }
+  return true;
+}
+
+// Hot: per record. The newline is found by memchr; only a line that begins with white space is looked at for being blank.
+function splitLines(body: Uint8Array, records: Collector): void {
+  const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
+  const end = bytes.length;
+  for (let from = 0; from < end;) {
+    const first = bytes[from];
+    if (first === NEWLINE) {
+      from++;
+      continue;
+    }
+    const newline = bytes.indexOf(NEWLINE, from);
+    let to = newline;
+    if (newline === -1) to = end;
+    else if (bytes[newline - 1] === RETURN) to--;
+    if (first > SPACE || !isBlank(bytes, from, to)) records.add(from, to);
+    from = newline === -1 ? end : newline + 1;
+  }
+}
+
+/** @throws INVALID_JSON with the byte position, TOO_MANY_RECORDS, EMPTY_REQUEST */
+export function splitRecords(body: Uint8Array, shape: RecordShape, limits: SplitLimits): Ranges {
+  const records = new Collector(limits);
+  switch (shape) {
+    case 'ndjson':
+      splitLines(body, records);
+      break;
+    case 'json':
+      if (skipSpace(body, 0) < body.length) scanJson(body, (from, to) => records.add(from, to));
+      break;
+    case 'bytes':
+      if (body.length > 0) records.add(0, body.length);
+      break;
+  }
+  if (records.count + records.badCount === 0) throw new SpillwayError('EMPTY_REQUEST', 'request: it holds no record');
+  const { count, ranges, bad, badCount } = records;
+  return { count, ranges, bad, badCount };
+}

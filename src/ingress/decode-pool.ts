@@ -1,0 +1,139 @@
+// The threads that run the CPU stage of requests (codec/request.ts), and what keeps them bounded.
+//
+// Promises:
+//   - a plain body of at most DECODE_INLINE_BYTES without a schema is done at once, on the calling thread;
+//   - memory moves both ways and is never copied, unless the body is a view of a part of its buffer;
+//   - at most `threads` tasks run; the others wait in order, bounded in bytes (`maxWaitingBytes`, each body with
+//     WAITER_OVERHEAD_BYTES); beyond that a task is refused: BACKLOG_FULL;
+//   - a task has DECODE_TASK_MS, then its thread is ended and replaced. The others are not touched.
+// Limits: the heap cap bounds a thread, but V8 ends the whole process where one allocation exceeds it. So it has to be large enough
+// for the largest record a schema parses: DECODE_HEAP_PER_RECORD_BYTE.
+
+import type { ResourceLimits } from 'node:worker_threads';
+import { FixedQueue, Piscina } from 'piscina';
+import { fromErrorMessage, reasonOf, SpillwayError, type ErrorMessage } from '../base/errors.ts';
+import {
+  DECODE_HEAP_MIB,
+  DECODE_INLINE_BYTES,
+  DECODE_TASK_MS,
+  DECODE_WAITING_BYTES,
+  WAITER_OVERHEAD_BYTES,
+} from '../base/limits.ts';
+import { decodeRequest, type DecodedRequest, type DecodeTask } from '../codec/request.ts';
+import { ByteBudget } from '../flow/budget.ts';
+import { workerEnvironment, workerUrl } from '../platform/threads.ts';
+
+export interface DecodePoolOptions {
+  readonly threads: number;
+  /** Heap caps of a thread. Default: without schemas. */
+  readonly resourceLimits?: ResourceLimits;
+  /** Default DECODE_WAITING_BYTES. */
+  readonly maxWaitingBytes?: number;
+  /** Default DECODE_TASK_MS. */
+  readonly taskMs?: number;
+}
+
+/** What a decode thread answers: an error of ours crosses as a value, since structured clone keeps no class. */
+export type DecodeReply = { readonly decoded: DecodedRequest } | { readonly error: ErrorMessage };
+
+export class DecodePool {
+  readonly #pool: Piscina<DecodeTask, DecodeReply>;
+  /** One per thread, given in order. */
+  readonly #threads: ByteBudget;
+  readonly #threadCount: number;
+  readonly #maxWaitingBytes: number;
+  readonly #taskMs: number;
+  #waitingBytes = 0;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: DecodePoolOptions) {
+    const { threads, resourceLimits = { maxOldGenerationSizeMb: DECODE_HEAP_MIB } } = options;
+    this.#threadCount = threads;
+    this.#threads = new ByteBudget(threads);
+    this.#maxWaitingBytes = options.maxWaitingBytes ?? DECODE_WAITING_BYTES;
+    this.#taskMs = options.taskMs ?? DECODE_TASK_MS;
+    this.#pool = new Piscina({
+      filename: workerUrl('decode').href,
+      minThreads: threads,
+      maxThreads: threads,
+      maxQueue: threads,
+      // Its default queue is one object for all pools of the thread.
+      taskQueue: new FixedQueue(),
+      atomics: 'disabled',
+      recordTiming: false,
+      execArgv: [],
+      env: workerEnvironment(),
+      resourceLimits,
+    });
+    // A thread that ends while idle is replaced; without a listener the event would end the process.
+    this.#pool.on('error', () => undefined);
+  }
+
+  /** Bodies that wait for a thread, in bytes. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  /**
+   * Takes the task's body: do not touch it again, its memory may have moved.
+   * Rejects as decodeRequest throws; with BACKLOG_FULL, DRAINING once closed, REQUEST_TIMEOUT where it takes too long, and
+   * WORKER_DIED where the thread ended.
+   */
+  async decode(task: DecodeTask): Promise<DecodedRequest> {
+    if (this.#closed !== undefined) throw new SpillwayError('DRAINING', 'the decode threads are closed');
+    const isPlain = task.encoding === 'identity' && task.schema === undefined;
+    if (isPlain && task.body.length <= DECODE_INLINE_BYTES) return decodeRequest(task);
+    if (!this.#threads.tryAcquire(1)) await this.#wait(task.body.length + WAITER_OVERHEAD_BYTES);
+    try {
+      return await this.#run(task);
+    } finally {
+      this.#threads.release(1);
+    }
+  }
+
+  /** Takes nothing new, finishes what it has, ends the threads. */
+  close(): Promise<void> {
+    this.#closed ??= this.#end();
+    return this.#closed;
+  }
+
+  async #end(): Promise<void> {
+    await this.#threads.acquire(this.#threadCount, { timeoutMs: Infinity });
+    await this.#pool.destroy();
+  }
+
+  async #wait(bytes: number): Promise<void> {
+    if (this.#waitingBytes + bytes > this.#maxWaitingBytes && this.#waitingBytes > 0) {
+      const message = `decode: ${this.#waitingBytes} bytes wait for a thread, at most ${this.#maxWaitingBytes} may`;
+      throw new SpillwayError('BACKLOG_FULL', message);
+    }
+    this.#waitingBytes += bytes;
+    await this.#threads.acquire(1, { timeoutMs: Infinity });
+    this.#waitingBytes -= bytes;
+  }
+
+  async #run(task: DecodeTask): Promise<DecodedRequest> {
+    const body = movable(task.body);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), this.#taskMs);
+    try {
+      const options = { transferList: [body.buffer], signal: late.signal };
+      const reply = await this.#pool.run({ ...task, body }, options);
+      if ('error' in reply) throw fromErrorMessage(reply.error);
+      return reply.decoded;
+    } catch (error) {
+      if (error instanceof SpillwayError) throw error;
+      if (late.signal.aborted) throw new SpillwayError('REQUEST_TIMEOUT', `decode: not done within ${this.#taskMs} ms`);
+      throw new SpillwayError('WORKER_DIED', `decode: a thread ended: ${reasonOf(error)}`, { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** The body, in a buffer that nobody else has a part of. */
+function movable(body: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset, length } = body;
+  const own = buffer instanceof ArrayBuffer && byteOffset === 0 && buffer.byteLength === length;
+  return own ? new Uint8Array(buffer) : new Uint8Array(body);
+}

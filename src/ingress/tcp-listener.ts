@@ -1,0 +1,154 @@
+// The framed protocol's listeners of one accept thread: what their connections need of the host, and how they share its memory.
+//
+// Credit is set aside in the same budget that bodies of HTTP requests are read into: what a producer may send has room.
+
+import { createServer, type Server, type Socket } from 'node:net';
+import tls, { type TlsOptions } from 'node:tls';
+import { SpillwayError } from '../base/errors.ts';
+import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
+import { recordBytes } from '../codec/append-frame.ts';
+import { Credits } from '../flow/credits.ts';
+import type { Dedupe } from '../flow/dedupe.ts';
+import type { Host } from './host.ts';
+import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
+import { TcpConnection } from './tcp.ts';
+
+/** Least credit of a connection, as far as there is room for all that may be open. */
+const MAX_MIN_CREDIT_BYTES = 65_536;
+/** Most that one connection may have under way, as a part of the budget. */
+const MAX_SHARE = 1 / 4;
+
+/** First bit of a producer id: set for Idempotency-Keys alone, see records-post.ts. */
+function asProducer(dedupe: Dedupe): Dedupe {
+  const plain = (id: string): string => String.fromCharCode(id.charCodeAt(0) & 0x7f) + id.slice(1);
+  return {
+    claim: (id, onFence) => dedupe.claim(plain(id), onFence),
+    release: (id, remembered) => dedupe.release(plain(id), remembered),
+  };
+}
+
+export class TcpListeners {
+  readonly #host: Host;
+  readonly #tcpHost: TcpHost;
+  readonly #connections = new Set<TcpConnection>();
+  readonly #minCreditBytes: number;
+
+  constructor(host: Host) {
+    this.#host = host;
+    const { options, maxRecordBytes, laneBytes, tokens, dedupe, counters, log } = host.parts;
+    const share = Math.floor(options.ingressBytes / 2 / options.maxConnections);
+    this.#minCreditBytes = Math.min(MAX_MIN_CREDIT_BYTES, Math.max(1, share));
+    // A frame goes into the lane in one piece, behind padding if need be.
+    const largest = APPEND_HEADER_BYTES + recordBytes(0, maxRecordBytes, true);
+    this.#tcpHost = {
+      limits: {
+        ...tcpLimits,
+        maxFrameBytes: Math.min(Math.max(largest, 256 * 1024), laneBytes / 4 + APPEND_HEADER_BYTES),
+        maxRecordBytes,
+        maxRequestRecords: options.maxRequestRecords,
+      },
+      authenticate: (token, socket) => {
+        if (tokens === undefined) return { name: socket.remoteAddress ?? 'unix' };
+        const name = tokens.nameOf(token);
+        return name === undefined ? undefined : { name };
+      },
+      credits: (onRoom) => this.#credits(onRoom),
+      append: async (stream, frames, records, identity, who) => {
+        const refused = host.refusal();
+        if (refused !== undefined) throw refused;
+        const waitMs = host.charge(who, records, frames.length);
+        if (waitMs > 0) throw new RateLimited(who, waitMs);
+        return host.append(records, frames.length, (lane) =>
+          lane.appendFrames(stream, frames, records, host.admission(stream), identity),
+        );
+      },
+      retryAfterMs: (error) => {
+        if (error instanceof RateLimited) return Math.ceil(error.waitMs);
+        return error.retryable ? host.retryAfter() * 1000 : 0;
+      },
+      dedupe: options.dedupeMs === 0 ? undefined : asProducer(dedupe),
+      counters,
+      log,
+    };
+  }
+
+  /** @param secure undefined for plain text, and for Unix sockets */
+  createServer(secure: TlsOptions | undefined): Server {
+    const onSocket = (socket: Socket): void => {
+      const connection = new TcpConnection(socket, this.#tcpHost);
+      this.#connections.add(connection);
+      void connection.ended.then(() => this.#connections.delete(connection));
+      if (this.#host.draining) connection.drain();
+    };
+    const options = { noDelay: true, allowHalfOpen: true };
+    return secure === undefined
+      ? createServer(options, onSocket)
+      : tls.createServer({ ...options, ...secure }, onSocket);
+  }
+
+  /** Resolves once all that connections had under way has settled. */
+  async ended(): Promise<void> {
+    await Promise.all([...this.#connections].map((connection) => connection.ended));
+  }
+
+  drain(): void {
+    for (const connection of this.#connections) connection.drain();
+  }
+
+  #credits(onRoom: () => void): ConnectionCredits {
+    const { budget, options } = this.#host.parts;
+    const host = this.#host;
+    const maxBytes = Math.max(this.#minCreditBytes, Math.floor(options.ingressBytes * MAX_SHARE));
+    const credits = new Credits({ minBytes: this.#minCreditBytes, maxBytes });
+    const gone = new AbortController();
+    /** Held of the budget: what is granted or has come, less what still waits for room there. */
+    let takenBytes = 0;
+    const settle = (): void => {
+      const surplus = takenBytes - credits.outstandingBytes - credits.heldBytes;
+      if (surplus <= 0) return;
+      takenBytes -= surplus;
+      budget.release(surplus);
+      host.look();
+    };
+    return {
+      grant: () => {
+        const freeBytes = host.paused || host.parts.view.state !== 'open' ? 0 : budget.freeBytes;
+        const bytes = credits.grant(freeBytes, options.maxConnections);
+        // Never more than is free, so it is there.
+        if (bytes > 0 && budget.tryAcquire(bytes)) {
+          takenBytes += bytes;
+          host.unspentBytes += bytes;
+        } else if (credits.outstandingBytes === 0) host.whenRoom(onRoom);
+        return bytes;
+      },
+      spent: (bytes) => {
+        const excessBytes = credits.spent(bytes);
+        host.unspentBytes -= bytes - excessBytes;
+        if (excessBytes === 0) return undefined;
+        return budget.acquire(excessBytes, { timeoutMs: Infinity, signal: gone.signal }).then((granted) => {
+          if (granted) takenBytes += excessBytes;
+          settle();
+        });
+      },
+      returned: (bytes) => {
+        credits.returned(bytes);
+        settle();
+      },
+      close: () => {
+        gone.abort();
+        credits.returned(credits.heldBytes);
+        host.unspentBytes -= credits.close();
+        settle();
+      },
+    };
+  }
+}
+
+class RateLimited extends SpillwayError {
+  readonly waitMs: number;
+
+  constructor(who: string, waitMs: number) {
+    super('RATE_LIMITED', `'${who}' is over its rate limit for ${Math.ceil(waitMs)} ms`);
+    this.waitMs = waitMs;
+  }
+}

@@ -1,0 +1,90 @@
+// Arrival times out of a CSV file. The column is the one whose header is `timestamp`, `time`, `ts` or `at`, else the first; a
+// value is a date and time (`2023-11-16 18:17:03.9799600`, `2023-11-16T18:17:03Z`) or a number, since the epoch or since any
+// other moment: seconds, or by its size milli-, micro- or nanoseconds. Only differences count. Rows out of order are put in
+// order. Limits: TRACE_BYTES; no line breaks in quoted fields.
+
+import { closeSync, openSync, readSync } from 'node:fs';
+import { SpillwayError, reasonOf } from '../base/errors.ts';
+import { show } from '../base/options.ts';
+
+const TRACE_BYTES = 64 * 1024 * 1024;
+const timeColumn = /^(?:timestamp|time|ts|at)$/i;
+const dateTime = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,12}))?\s*(Z|[+-]\d\d:?\d\d)?$/i;
+
+/** Milliseconds in two parts: together they would lose the 100 ns of a date. */
+interface Moment {
+  readonly wholeMs: number;
+  readonly partMs: number;
+}
+
+function refuse(where: string, message: string): never {
+  throw new SpillwayError('INVALID_OPTION', `${where}: option 'trace': ${message}`, { subject: 'trace' });
+}
+
+function momentOf(text: string): Moment | undefined {
+  const match = dateTime.exec(text);
+  if (match !== null) {
+    const [, year, month, day, hour, minute, second, fraction = '', zone = 'Z'] = match;
+    const wholeMs = Date.UTC(+year, +month - 1, +day, +hour, +minute, +second);
+    const [, sign, hours, minutes] = /^([+-])(\d\d):?(\d\d)$/.exec(zone) ?? [undefined, '+', '0', '0'];
+    const offsetMs = (Number(hours) * 60 + Number(minutes)) * 60_000 * (sign === '-' ? -1 : 1);
+    return { wholeMs: wholeMs - offsetMs, partMs: Number(`0.${fraction || '0'}`) * 1000 };
+  }
+  if (!/^\d+(?:\.\d+)?(?:e[+-]?\d+)?$/i.test(text)) return undefined;
+  const number = Number(text);
+  // Seconds since 1970 are below 1e11 until the year 5138.
+  const perMs = number < 1e11 ? 1e-3 : number < 1e14 ? 1 : number < 1e17 ? 1e3 : 1e6;
+  const wholeMs = Math.trunc(number / perMs);
+  return Number.isFinite(number) ? { wholeMs, partMs: number / perMs - wholeMs } : undefined;
+}
+
+function fieldsOf(line: string): string[] {
+  const fields = [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)];
+  return fields.map((m) => (m[1]?.replaceAll('""', '"') ?? m[2]).trim());
+}
+
+/** Arrival times in order, the first 0. @throws INVALID_OPTION with the line */
+export function parseTrace(text: string, path: string): Float64Array {
+  const lines = text.split('\n');
+  const first = fieldsOf(lines[0].replace(/^\uFEFF/, ''));
+  const named = first.findIndex((name) => timeColumn.test(name));
+  const hasHeader = named >= 0 || momentOf(first[0]) === undefined;
+  const column = Math.max(named, 0);
+  const moments: Moment[] = [];
+  for (let i = hasHeader ? 1 : 0; i < lines.length; i++) {
+    if (lines[i].trim() === '') continue;
+    const value = fieldsOf(lines[i])[column] ?? '';
+    const moment = momentOf(value);
+    if (moment === undefined) refuse(`${path}:${i + 1}`, `expected a time, got ${show(value)}`);
+    moments.push(moment);
+  }
+  if (moments.length === 0) refuse(path, 'expected at least one row');
+  const baseMs = moments.reduce((least, { wholeMs }) => Math.min(least, wholeMs), Infinity);
+  const times = Float64Array.from(moments, ({ wholeMs, partMs }) => wholeMs - baseMs + partMs).sort();
+  return times.map((atMs) => atMs - times[0]);
+}
+
+/** @throws INVALID_OPTION */
+export function readTrace(path: string): Float64Array {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      for (;;) {
+        const part = Buffer.alloc(1024 * 1024);
+        const read = readSync(fd, part);
+        if (read === 0) break;
+        parts.push(part.subarray(0, read));
+        bytes += read;
+        if (bytes > TRACE_BYTES) break;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    return refuse(path, `expected a readable file, got: ${reasonOf(error)}`);
+  }
+  if (bytes > TRACE_BYTES) refuse(path, `expected at most ${TRACE_BYTES} bytes`);
+  return parseTrace(Buffer.concat(parts).toString('utf8'), path);
+}
