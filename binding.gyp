@@ -8,6 +8,7 @@
         "native/batch.cc",
         "native/crc32c.cc",
         "native/errors.cc",
+        "native/frames.cc",
         "native/io.cc",
         "native/writer.cc",
       ],

@@ -29,6 +29,7 @@
 #include "constants.h"
 #include "crc32c.h"
 #include "errors.h"
+#include "frames.h"
 #include "io.h"
 #include "writer.h"
 
@@ -216,6 +217,23 @@ Napi::Value Seal(Info info) {
     refuse(env, complaintOf(sealed, range, scratch.sources.size()));
   }
   return Napi::Number::New(env, static_cast<double>(sealed.paddedBytes));
+}
+
+Napi::Value EncodeFrames(Info info) {
+  const Napi::Env env = info.Env();
+  const auto out = bytesAt(info, 0, "out");
+  const auto body = bytesAt(info, 1, "body");
+  const auto ranges = view<uint32_t>(env, info[2], napi_uint32_array, "ranges must be a Uint32Array.");
+  const auto records = static_cast<size_t>(integerAt(info, 3, "records", kMaxSafeInteger));
+  const auto keyBytes = static_cast<uint16_t>(integerAt(info, 4, "keyBytes", std::numeric_limits<uint16_t>::max()));
+  if (records > ranges.length / 2) refuse(env, "records must not be larger than the pairs in ranges.");
+  const Framed framed =
+      encodeFrames(out.data, out.length, body.data, body.length, ranges.data, records, keyBytes);
+  if (framed.fault == FrameFault::kOutsideBody) {
+    refuse(env, "range " + std::to_string(framed.record) + " must lie within body, from before to.");
+  }
+  if (framed.fault == FrameFault::kTooLong) refuse(env, "the frames must fit into out.");
+  return Napi::Number::New(env, static_cast<double>(framed.bytes));
 }
 
 // ── Io ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -446,6 +464,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("alignmentGap", Napi::Function::New<AlignmentGap>(env, "alignmentGap"));
   exports.Set("plainView", Napi::Function::New<PlainView>(env, "plainView"));
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
+  exports.Set("encodeFrames", Napi::Function::New<EncodeFrames>(env, "encodeFrames"));
   exports.Set("Io", Io::define(env));
   return exports;
 }

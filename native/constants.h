@@ -7,6 +7,8 @@ namespace spillway {
 constexpr unsigned kBlockBytes = 4096;
 constexpr unsigned kBatchHeaderBytes = 64;
 constexpr unsigned kBatchCrcAt = 60;
+constexpr unsigned kRecordHeaderBytes = 16;
+constexpr unsigned kRecordAlignBytes = 8;
 
 // Slots of the counter block.
 constexpr int kOpenat = 0;

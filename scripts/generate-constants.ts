@@ -4,7 +4,15 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES, COUNTER_SLOTS, counterSlots } from '../src/base/limits.ts';
+import {
+  BATCH_CRC_AT,
+  BATCH_HEADER_BYTES,
+  BLOCK_BYTES,
+  COUNTER_SLOTS,
+  counterSlots,
+  RECORD_ALIGN_BYTES,
+  RECORD_HEADER_BYTES,
+} from '../src/base/limits.ts';
 
 function constantName(name: string): string {
   return `k${name[0].toUpperCase()}${name.slice(1)}`;
@@ -22,6 +30,8 @@ export function renderConstants(): string {
     `constexpr unsigned kBlockBytes = ${BLOCK_BYTES};`,
     `constexpr unsigned kBatchHeaderBytes = ${BATCH_HEADER_BYTES};`,
     `constexpr unsigned kBatchCrcAt = ${BATCH_CRC_AT};`,
+    `constexpr unsigned kRecordHeaderBytes = ${RECORD_HEADER_BYTES};`,
+    `constexpr unsigned kRecordAlignBytes = ${RECORD_ALIGN_BYTES};`,
     '',
     '// Slots of the counter block.',
     ...Object.entries(counterSlots).map(([name, slot]) => `constexpr int ${constantName(name)} = ${slot};`),

@@ -193,9 +193,11 @@ export class Accept {
       const t = setTimeout(resolve, withinMs);
       timer.signal.addEventListener('abort', () => clearTimeout(t));
     });
-    await Promise.race([Promise.all(closed), late]);
+    let over = false;
+    await Promise.race([Promise.all(closed).then(() => (over = true)), late]);
     timer.abort();
-    return { requests: this.#host.underWay, connections: this.#sockets.size };
+    // A server says that it is closed before its last socket does.
+    return { requests: this.#host.underWay, connections: over ? 0 : this.#sockets.size };
   }
 
   /** Ends everything, and gives the lane back. */

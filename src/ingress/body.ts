@@ -26,6 +26,10 @@ export function announcedBytes(req: IncomingMessage, wireBodyBytes: number): num
   return bytes;
 }
 
+function wentAway(): SpillwayError {
+  return new SpillwayError('DISCONNECTED', 'the client went away');
+}
+
 function noRoom(ms: number): SpillwayError {
   return new SpillwayError(
     'BACKLOG_FULL',
@@ -36,9 +40,15 @@ function noRoom(ms: number): SpillwayError {
 /**
  * Waits for room, then reads. A body of unknown length takes room piece by piece, and never waits for it while it holds some: two
  * that did would wait for each other.
- * @throws BODY_TOO_LARGE, BACKLOG_FULL; rejects with undefined where the client went away
+ * @param askForIt called once it will be read: for a client that waits to be asked
+ * @throws BODY_TOO_LARGE, BACKLOG_FULL, DISCONNECTED
  */
-export async function readBody(host: Host, req: IncomingMessage, announced: number | undefined): Promise<Body> {
+export async function readBody(
+  host: Host,
+  req: IncomingMessage,
+  announced: number | undefined,
+  askForIt: () => void,
+): Promise<Body> {
   const { budget, options, counters } = host.parts;
   const timeoutMs = options.maxBlockMs;
   const first = announced ?? Math.min(BODY_PIECE_BYTES, options.wireBodyBytes);
@@ -48,6 +58,9 @@ export async function readBody(host: Host, req: IncomingMessage, announced: numb
   }
   let heldBytes = first;
   try {
+    // While it waited for room: its 'close' has been, and comes no more.
+    if (req.destroyed) throw wentAway();
+    askForIt();
     const bytes = await collect(req, announced, (total) => {
       if (total > options.wireBodyBytes) throw tooLarge(options.wireBodyBytes, `${total} so far`);
       if (total <= heldBytes) return;
@@ -89,9 +102,15 @@ function collect(
       else chunk.copy((whole ??= Buffer.allocUnsafeSlow(announced)), at);
     };
     req.on('data', onData);
-    req.once('end', () => resolve(whole ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks))));
-    // Before the end, or after: then it has been settled already.
-    req.once('close', () => reject(new SpillwayError('DISCONNECTED', 'the client went away')));
-    req.once('error', () => reject(new SpillwayError('DISCONNECTED', 'the client went away')));
+    let ended = false;
+    req.once('end', () => {
+      ended = true;
+      resolve(whole ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)));
+    });
+    const gone = (): void => {
+      if (!ended) reject(wentAway());
+    };
+    req.once('close', gone);
+    req.once('error', gone);
   });
 }

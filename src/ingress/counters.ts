@@ -6,6 +6,7 @@ export const counterNames = [
   'answers2xx',
   'answers4xx',
   'answers5xx',
+  'aborted', // requests whose client went away before it was answered
   'records', // acknowledged to clients, all protocols
   'recordBytes',
   'duplicates', // records that were there already

@@ -6,14 +6,15 @@
 //   - at most `threads` tasks run; the others wait in order, bounded in bytes (`maxWaitingBytes`, each body with
 //     WAITER_OVERHEAD_BYTES); beyond that a task is refused: BACKLOG_FULL;
 //   - a task has DECODE_TASK_MS, then its thread is ended and replaced. The others are not touched.
-// Limits: the heap cap bounds a thread, but V8 ends the whole process where one allocation exceeds it. So it has to be large enough
-// for the largest record a schema parses: DECODE_HEAP_PER_RECORD_BYTE.
+// Limits: a heap cap does not contain a hostile record. V8 ends the thread where it runs out of heap slowly, and the whole process
+// where a single allocation does not fit. So the cap has to hold the largest record that a schema parses: decodeHeapMiB.
 
 import type { ResourceLimits } from 'node:worker_threads';
 import { FixedQueue, Piscina } from 'piscina';
 import { fromErrorMessage, reasonOf, SpillwayError, type ErrorMessage } from '../base/errors.ts';
 import {
   DECODE_HEAP_MIB,
+  DECODE_HEAP_PER_RECORD_BYTE,
   DECODE_INLINE_BYTES,
   DECODE_TASK_MS,
   DECODE_WAITING_BYTES,
@@ -23,14 +24,21 @@ import { decodeRequest, type DecodedRequest, type DecodeTask } from '../codec/re
 import { ByteBudget } from '../flow/budget.ts';
 import { workerEnvironment, workerUrl } from '../platform/threads.ts';
 
+const MIB = 1024 * 1024;
+
 export interface DecodePoolOptions {
   readonly threads: number;
-  /** Heap caps of a thread. Default: without schemas. */
+  /** Heap caps of a thread, decodeHeapMiB at least. Default: that of records of 1 MiB. */
   readonly resourceLimits?: ResourceLimits;
   /** Default DECODE_WAITING_BYTES. */
   readonly maxWaitingBytes?: number;
   /** Default DECODE_TASK_MS. */
   readonly taskMs?: number;
+}
+
+/** Old space that a decode thread needs, where a schema parses records as large as that. */
+export function decodeHeapMiB(maxRecordBytes: number): number {
+  return DECODE_HEAP_MIB + Math.ceil((maxRecordBytes * DECODE_HEAP_PER_RECORD_BYTE) / MIB);
 }
 
 /** What a decode thread answers: an error of ours crosses as a value, since structured clone keeps no class. */
@@ -47,7 +55,7 @@ export class DecodePool {
   #closed: Promise<void> | undefined;
 
   constructor(options: DecodePoolOptions) {
-    const { threads, resourceLimits = { maxOldGenerationSizeMb: DECODE_HEAP_MIB } } = options;
+    const { threads, resourceLimits = { maxOldGenerationSizeMb: decodeHeapMiB(MIB) } } = options;
     this.#threadCount = threads;
     this.#threads = new ByteBudget(threads);
     this.#maxWaitingBytes = options.maxWaitingBytes ?? DECODE_WAITING_BYTES;
@@ -59,6 +67,7 @@ export class DecodePool {
       maxQueue: threads,
       // Its default queue is one object for all pools of the thread.
       taskQueue: new FixedQueue(),
+      // Measured with gzip bodies of 1 MiB: no difference to 'async'. Of 16 KiB: 0.11 ms a task against 0.12.
       atomics: 'disabled',
       recordTiming: false,
       execArgv: [],

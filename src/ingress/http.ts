@@ -43,7 +43,7 @@ function routeOf(path: string): Route {
   throw new SpillwayError('NOT_FOUND', 'there is nothing at this path');
 }
 
-/** @throws BAD_REQUEST, HEADERS_TOO_LARGE */
+/** @throws BAD_REQUEST, HEADERS_TOO_LARGE; what node:http would answer by itself, it answers without our body */
 function checkRequest(req: IncomingMessage): { path: string; query: URLSearchParams | undefined } {
   // Node drops what is beyond its own limit without a word: it is set above ours.
   if (req.rawHeaders.length > 2 * MAX_HEADERS) {
@@ -54,6 +54,15 @@ function checkRequest(req: IncomingMessage): { path: string; query: URLSearchPar
   if (encoding !== undefined && encoding.toLowerCase() !== 'chunked') {
     const message = 'header Transfer-Encoding: expected chunked, or none';
     throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
+  }
+  const { host, expect } = req.headers;
+  if (host === undefined && req.httpVersion === '1.1') {
+    throw new Refusal(new SpillwayError('BAD_REQUEST', 'header Host: expected one, got none'), { close: true });
+  }
+  if (expect !== undefined && expect.toLowerCase() !== '100-continue') {
+    throw new Refusal(new SpillwayError('BAD_REQUEST', 'header Expect: expected 100-continue, or none'), {
+      close: true,
+    });
   }
   const url = req.url ?? '';
   if (!url.startsWith('/')) {
@@ -139,6 +148,7 @@ export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.
     connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     noDelay: true,
+    requireHostHeader: false,
   };
   const onRequest = (req: IncomingMessage, res: ServerResponse): void => void handle(host, req, res);
   const server =
@@ -146,11 +156,8 @@ export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.
   server.maxHeadersCount = 4 * MAX_HEADERS;
   server.timeout = Math.max(SOCKET_IDLE_MS, host.parts.options.maxBlockMs + KEEP_ALIVE_TIMEOUT_MS);
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseUnparsed(host, error, socket as Socket));
-  // A handler that does not answer the expectation lets node answer it: the body is asked for only once there is room.
-  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
-    const refused = host.refusal();
-    if (refused === undefined) res.writeContinue();
-    onRequest(req, res);
-  });
+  // The body is asked for only once it will be read (body.ts); any other expectation is refused above.
+  server.on('checkContinue', onRequest);
+  server.on('checkExpectation', onRequest);
   return server;
 }

@@ -102,6 +102,8 @@ function laneBytes(log: LogOptions): number {
   return createLaneBuffer(smallest).byteLength - smallest + log.laneBytes;
 }
 
+const row = (what: string, bytes: number, ...options: string[]): MemoryRow => ({ what, bytes, options });
+
 /** The most that this configuration takes, row by row. */
 export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
   const caps = heapCaps(log, gateway);
@@ -112,7 +114,6 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
   /** One more than there are threads that decode: the next body is ready when one is done. */
   const slots = accepts + decoders;
   const slotBytes = gateway.decodedBodyBytes + DECODE_WINDOW_BYTES + DECODE_CHUNK_BYTES;
-  const row = (what: string, bytes: number, ...options: string[]): MemoryRow => ({ what, bytes, options });
   const mainOptions = acceptWorkers === 0 ? ['maxWaitingBytes', 'dedupeKeys'] : ['dedupeKeys'];
   const rows = [
     row('node', NODE_BASE_BYTES),
@@ -206,7 +207,7 @@ const NAMED_ROWS = 3;
 /** @throws MEMORY_LIMIT naming the largest rows, where the sum exceeds the limit */
 export function checkMemory(sum: MemorySum, limit: MemoryLimit | undefined): void {
   if (limit === undefined || sum.totalBytes <= limit.bytes) return;
-  const largest = sum.rows.filter((row) => row.options.length > 0).sort((a, b) => b.bytes - a.bytes);
+  const largest = sum.rows.filter(({ options }) => options.length > 0).sort((a, b) => b.bytes - a.bytes);
   const named = largest
     .slice(0, NAMED_ROWS)
     .map(({ what, bytes, options }) => `${what} ${inMiB(bytes)} (${options.join(', ')})`)

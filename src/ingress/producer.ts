@@ -7,6 +7,7 @@
 // What stands between runs is new: it was refused, or a crash took it. What stands before the oldest of as many runs as are
 // remembered may be either.
 
+import { SpillwayError } from '../base/errors.ts';
 import type { Identity } from '../base/types.ts';
 import { addRun, MAX_RUNS, type Dedupe, type Remembered, type SequenceRun } from '../flow/dedupe.ts';
 
@@ -17,8 +18,8 @@ export type Runs = readonly { readonly records: number; readonly firstOffset: nu
 export interface Part {
   readonly firstSequence: number;
   readonly records: number;
-  /** Offset of the first where the part is in the log; `unknown` where nobody can tell; undefined where it is new. */
-  readonly there: number | 'unknown' | undefined;
+  /** Offset of the first where the part is in the log; an error where nobody can tell; undefined where it is new. */
+  readonly there: number | SpillwayError | undefined;
 }
 
 const bySequence = (a: SequenceRun, b: SequenceRun): number => a.firstSequence - b.firstSequence;
@@ -83,7 +84,7 @@ export class Producer {
       const there = inside
         ? run.firstOffset + from - run.firstSequence
         : from < this.#rememberedFrom
-          ? 'unknown'
+          ? forgotten()
           : undefined;
       parts.push({ firstSequence: from, records: to - from, there });
       from = to;
@@ -114,6 +115,10 @@ export class Producer {
     }
     return { nextSequence: this.#nextSequence, tag: 0, runs };
   }
+}
+
+function forgotten(): SpillwayError {
+  return new SpillwayError('DISCONNECTED', 'older than what is remembered: they may or may not be in the log');
 }
 
 function nameOf(id: Uint8Array): string {

@@ -8,12 +8,15 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
+import { IDENTITY_BYTES } from '../base/limits.ts';
 import type { Identity } from '../base/types.ts';
 import { parseContentEncoding } from '../codec/decode.ts';
 import type { DecodedRequest } from '../codec/request.ts';
 import { shapeOf } from '../codec/split.ts';
 import { addRun, offsetOf, type Remembered } from '../flow/dedupe.ts';
 import type { AppendedMany } from '../pipeline/job.ts';
+import type { Lane } from '../pipeline/lane.ts';
+import { encodeFrames, framesBytes } from '../platform/frames.ts';
 import { announcedBytes, readBody } from './body.ts';
 import type { Host } from './host.ts';
 import { answerJson, describeBad, Refusal } from './reply.ts';
@@ -41,7 +44,9 @@ export async function postRecords(
   const announced = announcedBytes(req, options.wireBodyBytes);
   throttle(host, who, 0, announced ?? 0, true);
 
-  const wire = await readBody(host, req, announced);
+  const wire = await readBody(host, req, announced, () => {
+    if (req.headers.expect !== undefined) res.writeContinue();
+  });
   let slots = 0;
   try {
     if (announced === undefined) throttle(host, who, 0, wire.bytes.length, false);
@@ -104,10 +109,27 @@ function idempotencyKey(req: IncomingMessage): string | undefined {
   throw new SpillwayError('BAD_REQUEST', 'header Idempotency-Key: expected 1 to 255 printable ASCII characters');
 }
 
-function payloadsOf({ body, ranges, count }: DecodedRequest, from: number): Uint8Array[] {
+/** Records from number `from` on: as frames in one piece, or as views where they are too much for one piece of the lane. */
+function appendTo(
+  host: Host,
+  lane: Lane,
+  stream: string,
+  { body, ranges, count }: DecodedRequest,
+  from: number,
+  identity: Identity | undefined,
+): Promise<AppendedMany> {
+  const keyBytes = identity === undefined ? 0 : IDENTITY_BYTES;
+  const wanted = from === 0 ? ranges : ranges.subarray(2 * from);
+  const bytes = framesBytes(wanted, count - from, keyBytes);
+  const admission = host.admission(stream);
+  if (bytes <= host.parts.laneBytes / 4) {
+    const frames = host.scratch(bytes);
+    encodeFrames(frames, body, wanted, count - from, keyBytes);
+    return lane.appendFrames(stream, frames, count - from, admission, identity);
+  }
   const payloads: Uint8Array[] = [];
   for (let i = from; i < count; i++) payloads.push(body.subarray(ranges[2 * i], ranges[2 * i + 1]));
-  return payloads;
+  return lane.appendMany(stream, payloads, admission, identity);
 }
 
 function recordBytes({ ranges, count }: DecodedRequest, from: number): number {
@@ -119,7 +141,7 @@ function recordBytes({ ranges, count }: DecodedRequest, from: number): number {
 async function store(host: Host, stream: string, decoded: DecodedRequest, key: string | undefined): Promise<Accepted> {
   const append = (from: number, identity?: Identity): Promise<AppendedMany> =>
     host.append(decoded.count - from, recordBytes(decoded, from), (lane) =>
-      lane.appendMany(stream, payloadsOf(decoded, from), host.admission(stream), identity),
+      appendTo(host, lane, stream, decoded, from, identity),
     );
   if (key === undefined) return { ...(await append(0)), duplicate: false };
 

@@ -5,6 +5,9 @@ import { errorKinds, SpillwayError, reasonOf } from '../base/errors.ts';
 import type { BadRecord } from '../codec/split.ts';
 import type { Host } from './host.ts';
 
+/** How long a client may go on sending a body that was refused: most look for the answer only when they have sent all. */
+const REFUSED_BODY_MS = 5000;
+
 /** An error with what only an HTTP answer carries. */
 export class Refusal extends SpillwayError {
   /** Seconds, where they are known better than from the queue. */
@@ -43,21 +46,36 @@ export function nextRequestId(): string {
   return `${processTag}-${(++requests).toString(36)}`;
 }
 
+/** @param unread the request, where its body was not read to its end: the connection is closed behind the answer */
 export function answer(
   host: Host,
   res: ServerResponse,
   status: number,
   body: string | Uint8Array,
   headers: readonly string[],
+  unread?: IncomingMessage,
 ): void {
   const { counters } = host.parts;
+  if (res.destroyed) return counters.add('aborted');
   counters.add('requests');
   counters.add(status < 300 ? 'answers2xx' : status < 500 ? 'answers4xx' : 'answers5xx');
-  if (res.destroyed || res.headersSent) return;
   const all = [...headers, 'content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length)];
-  if (host.draining) all.push('connection', 'close');
+  if (host.draining || unread !== undefined) all.push('connection', 'close');
   res.writeHead(status, all);
-  res.end(body);
+  if (unread === undefined) return void res.end(body);
+  res.write(body);
+  discard(unread, () => res.end());
+}
+
+/** Reads on and throws away: closing over unread bytes would reset the connection, and the answer would be lost with it. */
+function discard(req: IncomingMessage, done: () => void): void {
+  if (req.readableEnded || req.destroyed) return done();
+  const timer = setTimeout(done, REFUSED_BODY_MS).unref();
+  const over = (): void => {
+    clearTimeout(timer);
+    done();
+  };
+  req.once('end', over).once('close', over).resume();
 }
 
 const jsonHeaders = ['content-type', 'application/json'];
@@ -71,9 +89,8 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
   const requestId = nextRequestId();
   if (!(thrown instanceof SpillwayError)) {
     host.parts.log.error({ requestId, err: thrown }, `bug: ${reasonOf(thrown)}`);
-    host.parts.counters.add('requests');
     const body = JSON.stringify({ error: 'INTERNAL', message: 'this is a bug', requestId, retryable: true });
-    return answer(host, res, 500, body, jsonHeaders);
+    return answer(host, res, 500, body, jsonHeaders, unreadOf(req));
   }
   const { code, message, retryable } = thrown;
   const { status } = errorKinds[code];
@@ -82,10 +99,13 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
   if (status === 429 || (status === 503 && retryable)) {
     headers.push('retry-after', String(refusal?.retryAfter ?? host.retryAfter()));
   }
-  // What was not read of the body cannot be told from the next request.
-  const unread = refusal?.close === true || !req.complete;
-  if (unread && !host.draining) headers.push('connection', 'close');
   host.parts.log.debug({ requestId, code, status }, message);
   const body = JSON.stringify({ error: code, message, requestId, retryable, ...refusal?.also });
-  answer(host, res, status, body, headers);
+  answer(host, res, status, body, headers, refusal?.close === true ? req : unreadOf(req));
+}
+
+/** The request, where it has a body that was not read: what is left of it cannot be told from the next request. */
+function unreadOf(req: IncomingMessage): IncomingMessage | undefined {
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = req.headers;
+  return req.complete || (coding === undefined && Number(length) === 0) ? undefined : req;
 }

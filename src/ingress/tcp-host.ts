@@ -39,7 +39,7 @@ export interface ConnectionCredits {
   grant(): number;
   /**
    * An APPEND of that many bytes has begun to arrive. @returns a promise where that is more than was granted, as it may be while
-   * nothing else is held: resolves once room is found, and nothing is read until then
+   * nothing else is held: resolves once room is found or the connection is closed, and nothing is read until then
    */
   spent(bytes: number): Promise<void> | undefined;
   /** That much of what was spent has been answered, and is not held any more. */

@@ -173,6 +173,7 @@ export class TcpConnection {
 
   /** A newer connection of the producer is there. */
   #fence(): void {
+    if (this.#socket.destroyed) return;
     this.#host.counters.add('fenced');
     this.#host.log.debug({ name: this.#name }, 'connection cut by a newer one of its producer');
     this.#socket.destroy();
@@ -230,21 +231,14 @@ export class TcpConnection {
   /** Knows the answer at once, or starts the append that will tell. */
   #settle(entry: Settlement, part: Part, append: Append, stream: string | SpillwayError): void {
     const { there } = part;
-    if (there === 'unknown') {
-      entry.outcome = new SpillwayError(
-        'DISCONNECTED',
-        'older than what is remembered: they may or may not be in the log',
-      );
-    } else if (there !== undefined) {
+    if (typeof there === 'number') {
       this.#host.counters.add('duplicates', part.records);
       entry.outcome = [{ records: part.records, firstOffset: there }];
       entry.duplicate = true;
-    } else if (typeof stream !== 'string') {
-      entry.outcome = stream;
-    } else {
-      entry.outcome = tooMuch(append, this.#host.limits);
-      if (entry.outcome === undefined) this.#append(entry, append, stream);
+      return;
     }
+    entry.outcome = there ?? (typeof stream === 'string' ? tooMuch(append, this.#host.limits) : stream);
+    if (entry.outcome === undefined) this.#append(entry, append, stream as string);
   }
 
   /** The seam to the lane. Until the append resolves, only its entry is kept: the bytes are the lane's by then. */

@@ -127,6 +127,7 @@ export class Lane {
   ): Promise<AppendedMany> {
     return new Promise<AppendedMany>((resolve, reject) => {
       if (!this.#streams.has(stream)) checkStreamName(stream);
+      if (frames.length > this.#producer.capacity / 4) throw new Error(`${frames.length} bytes of frames in one piece`);
       const nowMs = this.#clock.monotonicMs();
       this.#admit(jobOfFrames(stream, frames, records, identity, admission, nowMs, resolve, reject));
     });

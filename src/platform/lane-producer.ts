@@ -57,6 +57,10 @@ export class LaneProducer {
     return this.#lane.capacity - this.usedBytes;
   }
 
+  get capacity(): number {
+    return this.#lane.capacity;
+  }
+
   /** Bytes the consumer still needs. May be stale: there may be fewer. */
   get usedBytes(): number {
     return (this.#tail - Atomics.load(this.#lane.words, laneWord.head)) >>> 0;
