@@ -18,7 +18,11 @@ checks=0
 ok() { checks=$((checks + 1)); printf 'ok      %s\n' "$*"; }
 not_ok() { checks=$((checks + 1)); failed=$((failed + 1)); printf 'FAILED  %s\n' "$*"; }
 # check NAME CONDITION…: the condition is a command.
-check() { local name=$1; shift; if "$@"; then ok "$name"; else not_ok "$name"; fi; }
+check() {
+  local name=$1
+  shift
+  if "$@"; then ok "$name"; else not_ok "$name" && return 1; fi
+}
 has() { grep -qaF -- "$2" "$1"; }
 
 cleanup() {
@@ -94,7 +98,7 @@ check 'with --memory=256m: refused with exit 2' test $? = 2
 check "  and the line says why: $(grep -a 'MEMORY_LIMIT' "$work/out" | cut -c1-110)…" has "$work/out" 'above the limit of 256 MiB'
 
 gateway one first-host
-check "with --memory=512m, read-only, without capabilities: answers ($how)" answers one
+check "with --memory=512m, read-only, without capabilities: answers ($how)" answers one || exit 1
 docker logs "$run-one" >"$work/log" 2>&1
 check "the addon is used: $(grep -ao 'I/O mode [a-z]*' "$work/log")" grep -qaE 'I/O mode (direct|buffered|portable)' "$work/log"
 check 'a second container on the same volume is refused: LOCKED' \
@@ -111,13 +115,13 @@ check "records by curl from outside: $(cat "$work/answer")" \
 docker kill -s KILL "$run-one" >/dev/null
 check 'docker kill -s KILL: exit 137' test "$(exit_of one)" = 137
 docker start "$run-one" >/dev/null
-check '  started again: answers' answers one
+check '  started again: answers' answers one || exit 1
 check '  the records are still there' test "$(read_back | grep -ac '"payload"')" = 2
 docker kill -s KILL "$run-one" >/dev/null
 docker rm "$run-one" >/dev/null
 
 gateway two another-host
-check 'a new container of another hostname on the volume of a killed one: answers' answers two
+check 'a new container of another hostname on the volume of a killed one: answers' answers two || exit 1
 check '  the records are still there' test "$(read_back | grep -ac '"payload"')" = 2
 
 # A new file over the old one, as a person with an editor does; the folder is mounted, so the container sees it.
@@ -172,7 +176,7 @@ check '  the log says that nothing is left' has "$work/log" 'everything that was
 
 command_line --hostname reader -v "$run:/data" "$image" read --dir /data --stream orders >"$work/read"
 missing=$(grep -acvxFf "$work/read" "$work/acked")
-check "  each of $(wc -l <"$work/acked") records answered 200 is in the log: $missing missing" test "$missing" = 0
+check "  each of $(wc -l <"$work/acked") records answered 200 is in the log: $missing missing" test "$missing" = 0 -a -s "$work/acked"
 check '  and the late one' has "$work/read" slow-request
 check '  and those of before, byte for byte' cmp -s "$work/sent" <(head -n 2 "$work/read")
 check '  spillway verify: no damage' command_line -v "$run:/data" --entrypoint sh "$image" -c 'node dist/src/cli/main.js verify --dir /data >/dev/null'

@@ -18,5 +18,5 @@ function reply(task: DecodeTask): DecodeReply {
 export default function decode(task: DecodeTask): unknown {
   const value = reply(task);
   const memory = 'decoded' in value ? [value.decoded.body.buffer, value.decoded.ranges.buffer] : [];
-  return move({ [transferableSymbol]: memory, [valueSymbol]: value } as unknown as Parameters<typeof move>[0]);
+  return move({ [transferableSymbol]: memory, [valueSymbol]: value });
 }

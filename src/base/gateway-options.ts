@@ -106,7 +106,7 @@ export const gatewayOptionTable = [
     default: 'block',
     choices: overflowPolicies,
     sentence:
-      'What happens to records that find the lane full: wait up to maxBlockMs, be refused at once, or take the place of the oldest that waits.',
+      'What becomes of records that find the lane full: they wait, are refused, or take the place of the oldest.',
   },
   {
     name: 'maxBlockMs',
@@ -204,7 +204,7 @@ export const gatewayOptionTable = [
     flag: '--tokens',
     type: 'string',
     default: 'off',
-    sentence: 'File with a SHA-256 hex digest of a token and its name per line; then every request needs one. Or off.',
+    sentence: 'File of tokens, a SHA-256 hex digest and a name per line: every request then needs one. Or off.',
   },
   {
     name: 'tlsCert',
@@ -387,11 +387,7 @@ function checkTogether(o: GatewayOptions): void {
   if (o.tlsClientCa !== undefined && o.tlsCert === undefined)
     refuse('tlsCert', 'a certificate, as tlsClientCa is set', 'off');
   if (o.ingressBytes < o.wireBodyBytes) {
-    refuse(
-      'ingressBytes',
-      `at least wireBodyBytes (${o.wireBodyBytes}), so that the largest body fits`,
-      o.ingressBytes,
-    );
+    refuse('ingressBytes', `at least wireBodyBytes (${o.wireBodyBytes})`, o.ingressBytes);
   }
   for (const name of ['http', 'tcp'] as const) {
     const address = o[name];

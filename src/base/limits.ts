@@ -75,9 +75,9 @@ export const ZSTD_WINDOW_LOG = 23;
 export const DECODE_TASK_MS = 10_000;
 /** Bodies that may wait for a decode thread, in bytes, unless the pool is given another bound. */
 export const DECODE_WAITING_BYTES = 64 * 1024 * 1024;
-/** Heap cap of a decode thread without schemas: buffers lie outside of it. */
+/** Heap cap of a decode thread that parses nothing: buffers lie outside of it. */
 export const DECODE_HEAP_MIB = 32;
-/** Added to it, times the largest record, where a schema parses records: `[[[…` takes up to 64 bytes of heap a byte. */
+/** Added to it, times the largest record, where a schema parses records: `[[[…` takes this many bytes of heap a byte. */
 export const DECODE_HEAP_PER_RECORD_BYTE = 64;
 /** Largest schema file. */
 export const MAX_SCHEMA_BYTES = 1024 * 1024;

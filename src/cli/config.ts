@@ -150,7 +150,7 @@ class Settings {
   addEnvironment(variables: Readonly<Record<string, string>>): void {
     for (const [variable, text] of Object.entries(variables)) {
       if (variable === CONFIG_VARIABLE || foreignVariable.test(variable) || serviceLink.test(variable)) continue;
-      if (/_PORT$/.test(variable) && serviceUrl.test(text)) continue;
+      if (variable.endsWith('_PORT') && serviceUrl.test(text)) continue;
       const spec = byVariable.get(variable);
       if (spec === undefined) {
         const known = [...byVariable.keys(), CONFIG_VARIABLE];

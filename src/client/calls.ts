@@ -145,7 +145,10 @@ export class Calls {
     const lastOffset = this.#lastOffset;
     const runs = this.#runs;
     if (this.#error !== undefined) this.#reject[i](inPart(this.#error, this.#appended, of));
-    else (this.#resolve[i] as ResolveMany)(runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs });
+    else
+      (this.#resolve[i] as ResolveMany)(
+        runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs },
+      );
     this.#settled = 0;
     this.#appended = 0;
     this.#runs = undefined;
@@ -184,5 +187,9 @@ export class Calls {
 /** Where a part of a call is in the log, its error says so. */
 function inPart(error: SpillwayError, appended: number, of: number): SpillwayError {
   if (appended === 0) return error;
-  return new SpillwayError(error.code, `${error.message} (${appended} of the ${of} records of this call are in the log)`, error.details);
+  return new SpillwayError(
+    error.code,
+    `${error.message} (${appended} of the ${of} records of this call are in the log)`,
+    error.details,
+  );
 }

@@ -2,6 +2,7 @@
 // log (pipeline/job.ts), which checks and converts in one go; here nothing is converted, as text is encoded where it goes.
 
 import { errorKinds, SpillwayError, type ErrorCode } from '../base/errors.ts';
+import { IDENTITY_BYTES, MAX_KEY_BYTES } from '../base/limits.ts';
 import { checkKeys } from '../base/options.ts';
 import type { AppendOptions, Payload } from '../pipeline/job.ts';
 
@@ -46,6 +47,17 @@ export function checkRecordBytes(bytes: number, maxRecordBytes: number, index: n
     `payload ${index}: expected at most maxRecordBytes (${maxRecordBytes}) with its key, got ${bytes}`,
     { subject: String(index) },
   );
+}
+
+/** The key of an append over the framed protocol, where the identity takes a part of its room. @throws INVALID_RECORD */
+export function keyOf({ key }: AppendOptions): Uint8Array | null {
+  if (key === undefined) return null;
+  const bytes = bytesOf(key, 'key');
+  if (bytes > MAX_KEY_BYTES - IDENTITY_BYTES) {
+    const message = `key: expected at most ${MAX_KEY_BYTES - IDENTITY_BYTES} bytes, got ${bytes}`;
+    throw new SpillwayError('INVALID_RECORD', message, { subject: 'key' });
+  }
+  return typeof key === 'string' ? Buffer.from(key, 'utf8') : key;
 }
 
 /** Options of an append that the embedded log takes, and a gateway decides for itself. */

@@ -11,8 +11,8 @@ import { frameBytes } from '../platform/lane-memory.ts';
 
 /** With the header of its APPEND a full chunk is a frame of 64 KiB. */
 export const CHUNK_BYTES = 65_536 - APPEND_HEADER_BYTES;
-/** Chunks kept for reuse: 4 MiB. */
-const MAX_FREE_CHUNKS = 64;
+/** Chunks kept for reuse: 8 MiB, as much as a gateway lets one connection have under way where nobody set ingressBytes. */
+const MAX_FREE_CHUNKS = 128;
 
 export interface Chunk {
   readonly bytes: Buffer;
@@ -20,11 +20,6 @@ export interface Chunk {
   /** End of the last record. */
   used: number;
   holders: number;
-}
-
-/** Bytes of a record in a chunk. */
-export function recordBytes(keyBytes: number, payloadBytes: number): number {
-  return frameBytes(IDENTITY_BYTES + keyBytes, payloadBytes);
 }
 
 /** Where the record ends that begins there. keyBytes of its header holds the identity's too. */

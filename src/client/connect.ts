@@ -2,6 +2,7 @@
 
 import type { Client } from './client.ts';
 import { FramedClient } from './framed.ts';
+import { HttpClient } from './http.ts';
 import { resolveClientOptions, type ClientOptionsInput } from './options.ts';
 
 /**
@@ -14,5 +15,5 @@ import { resolveClientOptions, type ClientOptionsInput } from './options.ts';
  */
 export async function connect(url: string, options: ClientOptionsInput = {}): Promise<Client> {
   const checked = resolveClientOptions(url, options);
-  return FramedClient.connect(checked);
+  return checked.target.kind === 'http' ? HttpClient.connect(checked) : FramedClient.connect(checked);
 }

@@ -60,6 +60,12 @@ function connectSocket(target: Target): net.Socket {
   return tls.connect({ host, port, ...servername, ...target.tls }).setNoDelay(true);
 }
 
+/** Where a name has several addresses, node puts what each of them said into one error without a message. */
+export function socketReason(error: Error): string {
+  const all = error instanceof AggregateError ? (error.errors as unknown[]) : [error];
+  return [...new Set(all.map(reasonOf))].join(', ');
+}
+
 export class Connection {
   readonly #socket: net.Socket;
   readonly #url: string;
@@ -118,10 +124,11 @@ export class Connection {
         this.#fail(error instanceof SpillwayError ? error : protocolError(reasonOf(error)));
       }
     });
-    socket.setTimeout(SILENCE_MS, () => {
+    socket.setTimeout(SILENCE_MS);
+    socket.on('timeout', () => {
       if (waiting()) this.#fail(new SpillwayError('DISCONNECTED', `${this.#url}: silent for ${SILENCE_MS} ms`));
     });
-    socket.on('error', (error) => this.#fail(this.#lost(error.message, error)));
+    socket.on('error', (error) => this.#fail(this.#lost(socketReason(error), error)));
     socket.on('close', () => this.#onClose());
   }
 

@@ -14,15 +14,22 @@
 import { randomBytes } from 'node:crypto';
 import { systemClock, systemRandom32 } from '../base/clock.ts';
 import { SpillwayError } from '../base/errors.ts';
-import { IDENTITY_BYTES, MAX_KEY_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
-import { PRODUCER_ID_BYTES, protocolError, WELCOME_REMEMBERS, type Ack, type ErrorFrame, type Welcome } from '../codec/frames.ts';
+import {
+  PRODUCER_ID_BYTES,
+  protocolError,
+  RUN_DUPLICATE,
+  WELCOME_REMEMBERS,
+  type Ack,
+  type ErrorFrame,
+  type Welcome,
+} from '../codec/frames.ts';
 import type { Appended, AppendedMany, AppendOptions, Payload } from '../pipeline/job.ts';
 import { FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
 import { Backoff } from './backoff.ts';
 import { Barrier } from './barrier.ts';
 import type { Reject, ResolveMany, ResolveOne } from './calls.ts';
-import { bytesOf, checkAppendOptions, checkPayloads, gatewayError } from './check.ts';
+import { checkAppendOptions, checkPayloads, gatewayError, keyOf } from './check.ts';
 import { latencyStats, type Client, type ClientState, type ClientStats } from './client.ts';
 import { Connection } from './connection.ts';
 import type { ClientOptions } from './options.ts';
@@ -53,7 +60,7 @@ export class FramedClient implements Client {
   #lastReason: SpillwayError | undefined;
   #closing: Promise<void> | undefined;
   #onGone = (): void => undefined;
-  /** A flush of this turn of the event loop is due; when the turn's first append came. */
+  /** Something is to be sent when this turn of the event loop is over; when its first append came, 0 for none yet. */
   #turn = false;
   #turnMs = 0;
   #lastStream = '';
@@ -69,7 +76,9 @@ export class FramedClient implements Client {
   };
   readonly #onTurn = (): void => {
     this.#turn = false;
+    this.#turnMs = 0;
     this.#pump(false);
+    this.#settled();
   };
 
   private constructor(options: ClientOptions) {
@@ -172,20 +181,12 @@ export class FramedClient implements Client {
     if (stream !== this.#lastStream) this.#lastStream = checkStreamName(stream);
     if (options === noOptions) return null;
     checkAppendOptions(options, carried, 'this connection');
-    const { key } = options;
-    if (key === undefined) return null;
-    const keyBytes = bytesOf(key, 'key');
-    const most = MAX_KEY_BYTES - IDENTITY_BYTES;
-    if (keyBytes > most) {
-      const message = `key: expected at most ${most} bytes, got ${keyBytes}`;
-      throw new SpillwayError('INVALID_RECORD', message, { subject: 'key' });
-    }
-    return typeof key === 'string' ? Buffer.from(key, 'utf8') : key;
+    return keyOf(options);
   }
 
   /** When the appends of this turn began. */
   #nowMs(): number {
-    if (!this.#turn) this.#turnMs = systemClock.monotonicMs();
+    if (this.#turnMs === 0) this.#turnMs = systemClock.monotonicMs();
     return this.#turnMs;
   }
 
@@ -265,7 +266,7 @@ export class FramedClient implements Client {
   #onAck({ sequence, runs }: Ack): void {
     const nowMs = systemClock.monotonicMs();
     for (const { firstSequence, firstOffset, records, flags } of runs) {
-      this.#outbox.acknowledge(firstSequence, firstOffset, records, flags !== 0, nowMs);
+      this.#outbox.acknowledge(firstSequence, firstOffset, records, (flags & RUN_DUPLICATE) !== 0, nowMs);
     }
     if (sequence > this.#outbox.front) throw protocolError(`ACK: settles sequences up to ${sequence} and says not how`);
     this.#progress();

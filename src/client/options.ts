@@ -23,7 +23,8 @@ export const clientOptionTable = [
     default: 64 * MIB,
     min: 0,
     max: 4096 * MIB,
-    sentence: 'Appends that may wait for their acknowledgement, in bytes; beyond it an append is refused (BACKLOG_FULL).',
+    sentence:
+      'Appends that may wait for their acknowledgement, in bytes; beyond it an append is refused (BACKLOG_FULL).',
   },
   {
     name: 'connectTimeoutMs',
@@ -51,7 +52,8 @@ export const clientOptionTable = [
     default: 1,
     min: 1,
     max: 256,
-    sentence: 'HTTP only: calls under way at the same time; with more than 1 the order of calls is not the order in the log.',
+    sentence:
+      'HTTP only: calls under way at the same time; with more than 1 the order of calls is not the order in the log.',
   },
 ] as const satisfies readonly OptionSpec[];
 
@@ -150,11 +152,13 @@ function networkTarget(text: string, tls: ClientTlsInput | undefined): Target {
   if (scheme === null || url.hostname === '') return refuse('url', expectedUrl, text);
   const kind = scheme[1] as 'tcp' | 'http';
   const secure = scheme[2] === 's';
-  if (url.username !== '' || url.password !== '') refuse('url', "no user and no password (there is option 'token')", text);
+  if (url.username !== '' || url.password !== '')
+    refuse('url', "no user and no password (there is option 'token')", text);
   if ((url.pathname !== '' && url.pathname !== '/') || url.search !== '' || url.hash !== '') {
     refuse('url', 'nothing behind the port', text);
   }
-  if (url.port === '0' || (url.port === '' && kind === 'tcp')) refuse('url', `a port: ${url.protocol}//HOST:PORT`, text);
+  if (url.port === '0' || (url.port === '' && kind === 'tcp'))
+    refuse('url', `a port: ${url.protocol}//HOST:PORT`, text);
   if (!secure && tls !== undefined) refuse('tls', 'a url that begins with tcps: or https:', text);
   return {
     kind,

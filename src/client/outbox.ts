@@ -12,11 +12,12 @@
 
 import { SpillwayError } from '../base/errors.ts';
 import { WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
+import { recordBytes } from '../codec/append-frame.ts';
 import { APPEND_HEADER_BYTES, protocolError } from '../codec/frames.ts';
 import type { Payload } from '../pipeline/job.ts';
 import { bytesOf, checkRecordBytes } from './check.ts';
 import { Calls, type Reject, type ResolveMany, type ResolveOne } from './calls.ts';
-import { CHUNK_BYTES, ChunkPool, recordBytes, recordEnd, writeRecord, type Chunk } from './chunk.ts';
+import { CHUNK_BYTES, ChunkPool, recordEnd, writeRecord, type Chunk } from './chunk.ts';
 
 /** Most records of one frame: maxRequestRecords of a gateway, where nobody set it. */
 const MAX_FRAME_RECORDS = 10_000;
@@ -112,7 +113,7 @@ export class Outbox {
     const payloadBytes = bytesOf(payload, 'payload', 0);
     const keyBytes = key === null ? 0 : key.length;
     checkRecordBytes(keyBytes + payloadBytes, this.limits.maxRecordBytes, 0);
-    const bytes = recordBytes(keyBytes, payloadBytes);
+    const bytes = recordBytes(keyBytes, payloadBytes, true);
     this.#admit(bytes + WAITER_OVERHEAD_BYTES);
     this.calls.addOne(bytes + WAITER_OVERHEAD_BYTES, nowMs, resolve, reject);
     this.#put(stream, flags, key, payload, payloadBytes, bytes, bytes);
@@ -134,7 +135,7 @@ export class Outbox {
     for (let i = 0; i < records; i++) {
       const payloadBytes = bytesOf(payloads[i], 'payload', i);
       checkRecordBytes(keyBytes + payloadBytes, this.limits.maxRecordBytes, i);
-      bytes += recordBytes(keyBytes, payloadBytes);
+      bytes += recordBytes(keyBytes, payloadBytes, true);
     }
     this.#admit(bytes + WAITER_OVERHEAD_BYTES);
     this.calls.addMany(records, bytes + WAITER_OVERHEAD_BYTES, nowMs, resolve, reject);
@@ -143,7 +144,7 @@ export class Outbox {
     for (let i = 0; i < records; i++) {
       const payload = payloads[i];
       const payloadBytes = typeof payload === 'string' ? Buffer.byteLength(payload, 'utf8') : payload.length;
-      const own = recordBytes(keyBytes, payloadBytes);
+      const own = recordBytes(keyBytes, payloadBytes, true);
       this.#put(stream, flags, key, payload, payloadBytes, own, whole && i === 0 ? bytes : own);
     }
   }
@@ -213,7 +214,8 @@ export class Outbox {
 
   /**
    * The next frame to send: all that is left of a run, or where that is not allowed, what is.
-   * @param maxBytes credit. Cuts a run for it only when nothing is under way, as else more credit is to come
+   * @param maxBytes credit. A run is cut for it only when nothing is under way, as else more credit is to come; then a single record
+   * goes without any, as the protocol has it
    * @param closed only runs that do not grow any more
    */
   take(maxBytes: number, closed: boolean): Part | undefined {
@@ -226,9 +228,18 @@ export class Outbox {
     let end = run.end;
     let records = run.records - run.sent;
     if (bytes > maxBytes || bytes > maxFrameBytes) {
-      if (bytes <= maxFrameBytes && this.underWay > 0) return undefined;
+      const alone = this.underWay === 0;
+      if (bytes <= maxFrameBytes && !alone) return undefined;
       [end, records] = cut(run, Math.min(maxBytes, maxFrameBytes) - APPEND_HEADER_BYTES);
-      if (records === 0) return this.#refuseOversized(run) ? this.take(maxBytes, closed) : undefined;
+      if (records === 0) {
+        if (!alone) return undefined;
+        end = recordEnd(run.chunk, run.sentEnd);
+        records = 1;
+        if (end - run.sentEnd + APPEND_HEADER_BYTES > maxFrameBytes) {
+          this.#refuseOversized(end - run.sentEnd);
+          return this.take(maxBytes, closed);
+        }
+      }
     }
     const firstSequence = run.firstSequence + run.sent;
     const part = { stream: run.stream, chunk: run.chunk, from: run.sentEnd, end, firstSequence, records };
@@ -243,15 +254,12 @@ export class Outbox {
   }
 
   /** A gateway that came back with smaller limits may not take a record that was fine before: nothing behind it could be sent. */
-  #refuseOversized(run: Run): boolean {
-    const bytes = recordEnd(run.chunk, run.sentEnd) - run.sentEnd;
+  #refuseOversized(bytes: number): void {
     const { maxFrameBytes } = this.limits;
-    if (this.underWay > 0 || bytes + APPEND_HEADER_BYTES <= maxFrameBytes) return false;
     const message = `a record of ${bytes} bytes no longer fits a frame of the gateway (${maxFrameBytes} bytes)`;
     this.calls.refuse(1, new SpillwayError('RECORD_TOO_LARGE', message));
     this.#advance(1);
     this.rewind();
-    return true;
   }
 
   /** The socket has done with the bytes of a part. */

@@ -67,7 +67,8 @@ function compile(path: string): Schema {
     throw new Error(`expected an object, true or false, got ${show(schema)}`);
   }
   const draft: unknown = typeof schema === 'object' ? (schema as { $schema?: unknown }).$schema : undefined;
-  const entry = draft === undefined ? drafts[0] : drafts.find(([pattern]) => pattern.test(String(draft)));
+  const entry =
+    draft === undefined ? drafts[0] : drafts.find(([pattern]) => typeof draft === 'string' && pattern.test(draft));
   if (entry === undefined) throw new Error(`expected $schema to be draft 2020-12, 2019-09 or 7, got ${show(draft)}`);
   const { default: Ajv } = require(entry[1]) as { default: AjvClass };
   const validate = new Ajv(ajvOptions).compile(schema);

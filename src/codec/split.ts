@@ -80,21 +80,22 @@ export function shapeOf(contentType: string | undefined): RecordShape {
 
 /** Collects ranges; pairs of numbers, grown geometrically. */
 class Collector implements Ranges {
-  readonly #limits: SplitLimits;
+  readonly #maxRecords: number;
+  readonly #maxRecordBytes: number;
   count = 0;
   ranges = new Uint32Array(FIRST_PAIRS * 2);
   readonly bad: BadRecord[] = [];
   badCount = 0;
 
   constructor(limits: SplitLimits) {
-    this.#limits = limits;
+    this.#maxRecords = limits.maxRecords;
+    this.#maxRecordBytes = limits.maxRecordBytes;
   }
 
   // Hot: per record. No allocation but the growth, no closure.
   add(from: number, to: number): void {
-    const { maxRecords, maxRecordBytes } = this.#limits;
-    if (this.count + this.badCount === maxRecords) tooMany(maxRecords);
-    if (to - from > maxRecordBytes) {
+    if (this.count + this.badCount === this.#maxRecords) tooMany(this.#maxRecords);
+    if (to - from > this.#maxRecordBytes) {
       this.#refuse(from, to);
       return;
     }
@@ -113,7 +114,7 @@ class Collector implements Ranges {
   #refuse(from: number, to: number): void {
     const index = this.count + this.badCount++;
     if (this.bad.length === BAD_RECORDS_SHOWN) return;
-    const message = `expected at most ${this.#limits.maxRecordBytes} bytes, got ${to - from}`;
+    const message = `expected at most ${this.#maxRecordBytes} bytes, got ${to - from}`;
     this.bad.push({ index, byteOffset: from, code: 'RECORD_TOO_LARGE', message });
   }
 }

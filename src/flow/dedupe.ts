@@ -1,7 +1,7 @@
 // What has been made durable lately, by whom: so that a retry is answered with the first result instead of being stored
 // again. One entry per producer (framed protocol) or per Idempotency-Key (HTTP).
 //
-// Promises: at most `maxKeys` entries, those least lately used go first; none older than `maxAgeMs` is believed; one claim at a
+// Promises: at most `maxKeys` entries, and at most maxKeys × ENTRY_BYTES of memory for them, about; those least lately used go first; none older than `maxAgeMs` is believed; one claim at a
 // time per entry, so that a retry that overtakes its original waits for it. What is written down is not here but with the
 // records themselves (base/types.ts, Identity): `restore` rebuilds the table from the end of the log.
 
@@ -36,8 +36,9 @@ export interface Dedupe {
 
 /** Runs remembered per entry: more than a producer can have under way within its credit in frames of usual sizes. */
 export const MAX_RUNS = 1024;
-/** What an entry costs in memory, about; for the memory sum. */
+/** What an entry costs in memory, about: with one run, and each further one. */
 export const ENTRY_BYTES = 320;
+const RUN_BYTES = 64;
 
 /** Adds a run behind the others, joined to the last where it goes on from it. */
 export function addRun(runs: SequenceRun[], firstSequence: number, firstOffset: number, records: number): void {
@@ -61,6 +62,8 @@ export function offsetOf(runs: readonly SequenceRun[], sequence: number): number
 interface Entry {
   readonly id: string;
   remembered: Remembered | undefined;
+  /** Runs that were counted for it when it was last released. */
+  moreRuns: number;
   usedMs: number;
   held: boolean;
   onFence: () => void;
@@ -73,6 +76,8 @@ export class DedupeTable implements Dedupe {
   readonly #links = new Map<string, Link<Entry>>();
   /** In order of last use, oldest first. Not the order of the map: V8 walks over what was deleted before. */
   readonly #byUse = new Chain<Entry>();
+  /** Runs beyond the first of each entry. */
+  #moreRuns = 0;
   readonly #maxKeys: number;
   readonly #maxAgeMs: number;
   readonly #now: () => number;
@@ -91,7 +96,7 @@ export class DedupeTable implements Dedupe {
   claim(id: string, onFence = nothing): Promise<Remembered | undefined> {
     const entry = this.#links.get(id)?.value;
     if (entry === undefined) {
-      this.#add({ id, remembered: undefined, usedMs: this.#now(), held: true, onFence, waiting: [] });
+      this.#add({ id, remembered: undefined, usedMs: this.#now(), held: true, onFence, waiting: [], moreRuns: 0 });
       return Promise.resolve(undefined);
     }
     if (entry.held) {
@@ -108,7 +113,7 @@ export class DedupeTable implements Dedupe {
   release(id: string, remembered: Remembered | undefined): void {
     const entry = this.#links.get(id)?.value;
     if (entry === undefined || !entry.held) throw new Error('released without a claim');
-    entry.remembered = remembered ?? entry.remembered;
+    this.#remember(entry, remembered ?? entry.remembered);
     const next = entry.waiting.shift();
     if (next !== undefined) {
       entry.onFence = next.onFence;
@@ -131,8 +136,17 @@ export class DedupeTable implements Dedupe {
     addRun(runs, sequence, offset, 1);
     const nextSequence = Math.max(before?.remembered?.nextSequence ?? 0, sequence + 1);
     if (before !== undefined) this.#forget(before);
-    const remembered = { nextSequence, tag, runs };
-    this.#add({ id, remembered, usedMs: timestampMs, held: false, onFence: nothing, waiting: [] });
+    const entry: Entry = {
+      id,
+      remembered: undefined,
+      usedMs: timestampMs,
+      held: false,
+      onFence: nothing,
+      waiting: [],
+      moreRuns: 0,
+    };
+    this.#remember(entry, { nextSequence, tag, runs });
+    this.#add(entry);
   }
 
   #add(entry: Entry): void {
@@ -140,7 +154,16 @@ export class DedupeTable implements Dedupe {
     this.#evict();
   }
 
+  #remember(entry: Entry, remembered: Remembered | undefined): void {
+    const moreRuns = Math.max(0, (remembered?.runs.length ?? 0) - 1);
+    this.#moreRuns += moreRuns - entry.moreRuns;
+    entry.moreRuns = moreRuns;
+    entry.remembered = remembered;
+  }
+
   #forget(entry: Entry): void {
+    this.#moreRuns -= entry.moreRuns;
+    entry.moreRuns = 0;
     this.#byUse.remove(this.#links.get(entry.id)!);
     this.#links.delete(entry.id);
   }
@@ -148,7 +171,7 @@ export class DedupeTable implements Dedupe {
   /** Moves an entry to the end; what is too old is not believed. */
   #use(entry: Entry): Remembered | undefined {
     const nowMs = this.#now();
-    if (nowMs - entry.usedMs > this.#maxAgeMs) entry.remembered = undefined;
+    if (nowMs - entry.usedMs > this.#maxAgeMs) this.#remember(entry, undefined);
     entry.usedMs = nowMs;
     this.#byUse.moveToEnd(this.#links.get(entry.id)!);
     return entry.remembered;
@@ -158,7 +181,8 @@ export class DedupeTable implements Dedupe {
     const tooOldMs = this.#now() - this.#maxAgeMs;
     for (let link = this.#byUse.first; link !== undefined;) {
       const { value: entry, after } = link;
-      if (this.size <= this.#maxKeys && entry.usedMs >= tooOldMs) return;
+      const cost = this.size + (this.#moreRuns * RUN_BYTES) / ENTRY_BYTES;
+      if (cost <= this.#maxKeys && entry.usedMs >= tooOldMs) return;
       // One that is held is in use, whatever its age; there are no more of those than connections and requests.
       if (!entry.held) this.#forget(entry);
       link = after;

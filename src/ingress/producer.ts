@@ -52,7 +52,10 @@ export class Producer {
    * Resolves once no other connection has this producer. @param onFence called when another wants it
    * @param dedupe undefined: nothing is remembered, and nobody has to wait
    */
-  static async claim(dedupe: Dedupe | undefined, id: Uint8Array, onFence: () => void): Promise<Producer> {
+  static async claim(dedupe: Dedupe | undefined, producerId: Uint8Array, onFence: () => void): Promise<Producer> {
+    // The first bit is that of Idempotency-Keys (records-post.ts). Cleared before the id is used for anything: what is stored with
+    // the records has to be what is asked for after a restart.
+    const id = Uint8Array.from(producerId, (byte, i) => (i === 0 ? byte & 0x7f : byte));
     return new Producer(id, dedupe, await dedupe?.claim(nameOf(id), onFence));
   }
 

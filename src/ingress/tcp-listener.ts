@@ -8,7 +8,6 @@ import { SpillwayError } from '../base/errors.ts';
 import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
 import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
-import type { Dedupe } from '../flow/dedupe.ts';
 import type { Host } from './host.ts';
 import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
 import { TcpConnection } from './tcp.ts';
@@ -17,15 +16,6 @@ import { TcpConnection } from './tcp.ts';
 const MAX_MIN_CREDIT_BYTES = 65_536;
 /** Most that one connection may have under way, as a part of the budget. */
 const MAX_SHARE = 1 / 4;
-
-/** First bit of a producer id: set for Idempotency-Keys alone, see records-post.ts. */
-function asProducer(dedupe: Dedupe): Dedupe {
-  const plain = (id: string): string => String.fromCharCode(id.charCodeAt(0) & 0x7f) + id.slice(1);
-  return {
-    claim: (id, onFence) => dedupe.claim(plain(id), onFence),
-    release: (id, remembered) => dedupe.release(plain(id), remembered),
-  };
-}
 
 export class TcpListeners {
   readonly #host: Host;
@@ -66,7 +56,7 @@ export class TcpListeners {
         if (error instanceof RateLimited) return Math.ceil(error.waitMs);
         return error.retryable ? host.retryAfter() * 1000 : 0;
       },
-      dedupe: options.dedupeMs === 0 ? undefined : asProducer(dedupe),
+      dedupe: options.dedupeMs === 0 ? undefined : dedupe,
       counters,
       log,
     };

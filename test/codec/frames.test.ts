@@ -164,7 +164,7 @@ t.test('docs/protocol.md: the numbers it names are those of the code', async (t)
   t.equal(says(/HELLO \| client \| 32 … ([\d,]+)/), MAX_CONTROL_BYTES);
   t.equal(says(/STREAM \| client \| 1 … ([\d,]+)/), MAX_CONTROL_BYTES);
   t.equal(says(/Ids are 1 … (\d+)/), MAX_CONNECTION_STREAMS);
-  t.equal(says(/token has at\nmost ([\d,]+) bytes/), MAX_TOKEN_BYTES);
+  t.equal(says(/token has at most ([\d,]+) bytes/), MAX_TOKEN_BYTES);
   t.equal(says(/is longer than ([\d,]+) bytes, its header included/), MAX_SERVER_FRAME_BYTES);
   t.equal(says(/message has at most ([\d,]+) bytes/), MAX_MESSAGE_BYTES);
   for (const [name, type] of Object.entries(frameType)) {
@@ -316,8 +316,9 @@ t.test('id and token of a HELLO are copies: they outlive the chunk', async (t) =
     onFrame: (frame) => {
       const hello = decodeHello(frame);
       chunk.fill(0);
-      t.same(hello.producerId, zeros(16).fill(1));
-      t.same(hello.token, bytes('abc'));
+      // As text: tap takes any Buffer for the same as a Uint8Array.
+      t.equal(hex(hello.producerId!), '01'.repeat(16));
+      t.equal(hex(hello.token!), hex(bytes('abc')));
     },
   }).push(chunk);
 });

@@ -91,3 +91,18 @@ t.test('runs: joined where they go on, bounded, and asked for an offset', async 
   t.ok(runs.length >= MAX_RUNS && runs.length < 2 * MAX_RUNS, `${runs.length} runs`);
   t.equal(offsetOf(runs, 0), undefined, 'forgotten');
 });
+
+t.test('bounded in memory: producers with many runs count for more', async (t) => {
+  const { table: d } = table(100, 1e9);
+  for (let p = 0; p < 100; p++) d.restore(`p${p}`, 0, 0, p, 0);
+  t.equal(d.size, 100);
+  for (let i = 0; i < 50; i++) d.restore('many', i, 0, 1000 + 2 * i, 1);
+  // 49 runs more at 64 bytes each are what about 10 entries take.
+  t.ok(d.size > 85 && d.size <= 91, `${d.size} entries`);
+  const known = await d.claim('many');
+  t.equal(known?.runs.length, 50);
+  d.release('many', { nextSequence: 50, tag: 0, runs: [{ firstSequence: 0, firstOffset: 1, records: 50 }] });
+  const before = d.size;
+  for (let p = 0; p < 9; p++) d.restore(`q${p}`, 0, 0, p, 2);
+  t.equal(d.size, before + 9, 'room again');
+});

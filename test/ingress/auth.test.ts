@@ -162,7 +162,7 @@ t.test('bearer', async (t) => {
     [`Bearer ${'x'.repeat(MAX_TOKEN_BYTES)}`, 'x'.repeat(MAX_TOKEN_BYTES)],
     [`Bearer ${'x'.repeat(1_000_000)}`, undefined],
     [`Bearer ${' '.repeat(1_000_000)}x`, undefined],
-    [`${'Bearer '.repeat(150_000)}`, undefined],
+    ['Bearer '.repeat(150_000), undefined],
   ];
   const startMs = performance.now();
   for (const [header, token] of cases) t.equal(bearer(header), token, String(header?.slice(0, 40)));

@@ -1,0 +1,149 @@
+// HTTP as clients speak it: whole requests through node:http, and bytes of one's own choice over a plain socket.
+
+import http from 'node:http';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { within } from './log-support.ts';
+
+export interface Asked {
+  readonly method?: string;
+  readonly path: string;
+  readonly headers?: http.OutgoingHttpHeaders;
+  readonly body?: Uint8Array | string;
+  /** Without one: a connection of its own. */
+  readonly agent?: http.Agent;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** Rejects where no whole answer came. */
+export function ask(port: number, asked: Asked): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { method = asked.body === undefined ? 'GET' : 'POST', path, headers = {}, body, agent = false } = asked;
+    const req = http.request({ host: '127.0.0.1', port, method, path, headers, agent }, (res) => {
+      const chunks: Buffer[] = [];
+      res.on('data', (chunk: Buffer) => chunks.push(chunk));
+      res.on('error', reject);
+      res.on('end', () => {
+        const text = Buffer.concat(chunks).toString();
+        resolve({ status: res.statusCode!, headers: res.headers, text });
+      });
+    });
+    req.on('error', reject);
+    req.end(body);
+  });
+}
+
+export const ndjson = { 'content-type': 'application/x-ndjson' };
+export const json = { 'content-type': 'application/json' };
+export const bytes = { 'content-type': 'application/octet-stream' };
+
+export const recordsOf = (stream: string): string => `/v1/streams/${stream}/records`;
+
+export function post(
+  port: number,
+  stream: string,
+  body: Uint8Array | string,
+  headers: http.OutgoingHttpHeaders = ndjson,
+  agent?: http.Agent,
+): Promise<Answer> {
+  const path = stream.startsWith('/') ? stream : recordsOf(stream);
+  return ask(port, { path, body, headers, ...(agent === undefined ? {} : { agent }) });
+}
+
+/** A socket that is written to and read from by hand. */
+export class Raw {
+  readonly socket: Socket;
+  #received = Buffer.alloc(0);
+  /** `end`, or the code of the error. */
+  #ended: string | undefined;
+  #wake = (): void => undefined;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk: Buffer) => {
+      this.#received = Buffer.concat([this.#received, chunk]);
+      this.#wake();
+    });
+    socket.on('end', () => this.#end('end'));
+    socket.on('error', (error: NodeJS.ErrnoException) => this.#end(error.code ?? error.message));
+    socket.on('close', () => this.#end('closed'));
+  }
+
+  static async connect(port: number): Promise<Raw> {
+    const socket = connect({ host: '127.0.0.1', port, noDelay: true });
+    await once(socket, 'connect');
+    return new Raw(socket);
+  }
+
+  write(bytes: Uint8Array | string): void {
+    this.socket.write(bytes);
+  }
+
+  /** How the other side closed. */
+  ended(timeoutMs = 5000): Promise<string> {
+    return within(
+      this.#until(() => this.#ended),
+      'the connection is closed',
+      timeoutMs,
+    );
+  }
+
+  /** The next whole answer. @param bodiless to HEAD */
+  answer(timeoutMs = 5000, bodiless = false): Promise<Answer> {
+    const next = this.#until(() => this.#take(bodiless) ?? (this.#ended === undefined ? undefined : 'ended'));
+    return within(
+      next.then((answer) => {
+        if (answer === 'ended')
+          throw new Error(`no answer: ${this.#ended}, got '${this.#received.toString('latin1')}'`);
+        return answer as Answer;
+      }),
+      'an answer',
+      timeoutMs,
+    );
+  }
+
+  /** What came and belongs to no answer that was taken. */
+  get rest(): string {
+    return this.#received.toString('latin1');
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  async #until<T>(look: () => T | undefined): Promise<T> {
+    for (;;) {
+      const found = look();
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  #end(how: string): void {
+    this.#ended ??= how;
+    this.#wake();
+  }
+
+  #take(bodiless: boolean): Answer | undefined {
+    const end = this.#received.indexOf('\r\n\r\n');
+    if (end < 0) return undefined;
+    const [first, ...lines] = this.#received.toString('latin1', 0, end).split('\r\n');
+    const headers = Object.fromEntries(
+      lines.map((line) => {
+        const colon = line.indexOf(':');
+        return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
+      }),
+    );
+    const status = Number(first.split(' ')[1]);
+    const length = bodiless || status < 200 ? 0 : Number(headers['content-length'] ?? 0);
+    if (this.#received.length < end + 4 + length) return undefined;
+    const text = this.#received.toString('utf8', end + 4, end + 4 + length);
+    this.#received = this.#received.subarray(end + 4 + length);
+    return { status, headers, text };
+  }
+}
