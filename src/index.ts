@@ -14,6 +14,9 @@ export type { Lane, LaneHandle } from './pipeline/lane.ts';
 export type { SpillwayLog } from './pipeline/open.ts';
 export type { LatencyStats, LogStats } from './pipeline/view.ts';
 export { read, type ReadOptions } from './pipeline/read.ts';
+export type { Client } from './client/client.ts';
+export { connect } from './client/connect.ts';
+export type { ClientOptionsInput } from './client/options.ts';
 
 /**
  * Opens a log for writing; makes the directory when it is missing. One writer per directory.

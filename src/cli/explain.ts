@@ -1,6 +1,8 @@
 // spillway config explain: every option of serve, its value, where that came from, and what it means.
 
-import { describeOption, formatBytes, type OptionSpec } from '../base/options.ts';
+import { resolveGatewayOptions } from '../base/gateway-options.ts';
+import { describeOption, formatBytes, resolveLogOptions, type OptionSpec } from '../base/options.ts';
+import { memorySum, type MemorySum } from '../ingress/memory.ts';
 import { resolveServeConfig, serveOptionTable, variableOf, type Origin, type ServeConfig } from './config.ts';
 import { printJson } from './output.ts';
 
@@ -57,10 +59,17 @@ function asText({ name, value, origin, spec }: Row): string {
   return `${head}    ${spec.sentence} (${facts.join('; ')})\n`;
 }
 
+function memoryText({ rows, totalBytes }: MemorySum): string {
+  const line = (bytes: number, what: string): string => `${(bytes / 2 ** 20).toFixed(1).padStart(8)} MiB  ${what}\n`;
+  return `memory, at most\n${rows.map((row) => line(row.bytes, row.what)).join('')}${line(totalBytes, 'together')}`;
+}
+
 /** @returns exit status 0 @throws INVALID_OPTION where `serve` would refuse to start with the same flags */
 export function explainCommand(parsed: Readonly<Record<string, unknown>>, json: boolean): number {
-  const rows = rowsOf(resolveServeConfig(parsed));
-  if (json) printJson({ options: rows.map(asJson) });
-  else process.stdout.write(rows.map(asText).join(''));
+  const config = resolveServeConfig(parsed);
+  const rows = rowsOf(config);
+  const memory = memorySum(resolveLogOptions(config.log), resolveGatewayOptions(config.gateway));
+  if (json) printJson({ options: rows.map(asJson), memory });
+  else process.stdout.write(`${rows.map(asText).join('')}\n${memoryText(memory)}`);
   return 0;
 }

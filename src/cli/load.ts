@@ -37,6 +37,7 @@ function printText(report: LoadReport): void {
     ...(lost === 0 ? [] : [['of all offered, at least', latencies(report.offeredLatencyMs)] as const]),
     ['sent late', latencies(report.lateMs)],
     ['of that by this generator', latencies(report.ownLagMs)],
+    ['its event loop', `${figure(report.eventLoopBusy * 100)} % busy`],
   ]);
   if (report.interrupted) process.stderr.write('spillway: interrupted: not all was offered\n');
 }

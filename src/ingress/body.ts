@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
 import { BODY_PIECE_BYTES } from '../base/limits.ts';
 import type { Host } from './host.ts';
+import type { Patience } from './patience.ts';
 import { Refusal } from './reply.ts';
 
 export interface Body {
@@ -30,16 +31,15 @@ function wentAway(): SpillwayError {
   return new SpillwayError('DISCONNECTED', 'the client went away');
 }
 
-function noRoom(ms: number): SpillwayError {
-  return new SpillwayError(
-    'BACKLOG_FULL',
-    `no room for the body within ${ms} ms: requests under way hold ingressBytes`,
-  );
+function noRoom(when: string): Refusal {
+  const message = `no room for the body ${when}: lane or ingressBytes are full`;
+  return new Refusal(new SpillwayError('BACKLOG_FULL', message), { close: true });
 }
 
 /**
  * Waits for room, then reads. A body of unknown length takes room piece by piece, and never waits for it while it holds some: two
  * that did would wait for each other.
+ * @param waitsForLane false: what does not fit the lane is dropped there, and does not wait for its level here
  * @param askForIt called once it will be read: for a client that waits to be asked
  * @throws BODY_TOO_LARGE, BACKLOG_FULL, DISCONNECTED
  */
@@ -47,14 +47,18 @@ export async function readBody(
   host: Host,
   req: IncomingMessage,
   announced: number | undefined,
+  patience: Patience,
+  waitsForLane: boolean,
   askForIt: () => void,
 ): Promise<Body> {
   const { budget, options, counters } = host.parts;
-  const timeoutMs = options.maxBlockMs;
   const first = announced ?? Math.min(BODY_PIECE_BYTES, options.wireBodyBytes);
-  if (host.paused && !(await host.readable(timeoutMs))) throw new Refusal(noRoom(timeoutMs), { close: true });
-  if (!budget.tryAcquire(first) && !(await budget.acquire(first, { timeoutMs }))) {
-    throw new Refusal(noRoom(timeoutMs), { close: true });
+  if (waitsForLane && host.paused && !(await patience.spend((ms) => host.readable(ms)))) {
+    throw noRoom('within maxBlockMs');
+  }
+  if (!budget.tryAcquire(first)) {
+    const acquired = await patience.spend((ms) => budget.acquire(first, { timeoutMs: ms }));
+    if (!acquired) throw noRoom('within maxBlockMs');
   }
   let heldBytes = first;
   try {
@@ -65,7 +69,7 @@ export async function readBody(
       if (total > options.wireBodyBytes) throw tooLarge(options.wireBodyBytes, `${total} so far`);
       if (total <= heldBytes) return;
       const more = Math.min(Math.max(BODY_PIECE_BYTES, heldBytes), options.wireBodyBytes - heldBytes);
-      if (!budget.tryAcquire(more)) throw new Refusal(noRoom(0), { close: true });
+      if (!budget.tryAcquire(more)) throw noRoom('beside those of others');
       heldBytes += more;
     });
     counters.add('bodyBytes', bytes.length);

@@ -59,7 +59,7 @@ export class Host {
   }
 
   /** What a stream does with records that find the lane full. */
-  admission(stream: string): Admission {
+  admission(stream: string): Required<Admission> {
     const { overflow, maxBlockMs, streams } = this.parts.options;
     const own = Object.hasOwn(streams, stream) ? streams[stream] : undefined;
     return { overflow: own?.overflow ?? overflow, maxBlockMs: own?.maxBlockMs ?? maxBlockMs };

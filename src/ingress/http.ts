@@ -98,7 +98,8 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
       return answer(host, res, 200, report.metrics(), ['content-type', 'text/plain; version=0.0.4; charset=utf-8']);
     }
     if (route.kind === 'healthz') return answerJson(host, res, 200, '{"ok":true}\n');
-    answerJson(host, res, host.ready ? 200 : 503, `{"ready":${host.ready},"state":"${host.parts.view.state}"}\n`);
+    const state = host.draining ? 'draining' : host.parts.view.state;
+    answerJson(host, res, host.ready ? 200 : 503, `{"ready":${host.ready},"state":"${state}"}\n`);
   } catch (error) {
     answerError(host, req, res, error);
   } finally {

@@ -14,11 +14,12 @@ import { parseContentEncoding } from '../codec/decode.ts';
 import type { DecodedRequest } from '../codec/request.ts';
 import { shapeOf } from '../codec/split.ts';
 import { addRun, offsetOf, type Remembered } from '../flow/dedupe.ts';
-import type { AppendedMany } from '../pipeline/job.ts';
+import type { Admission, AppendedMany } from '../pipeline/job.ts';
 import type { Lane } from '../pipeline/lane.ts';
 import { encodeFrames, framesBytes } from '../platform/frames.ts';
 import { announcedBytes, readBody } from './body.ts';
 import type { Host } from './host.ts';
+import { Patience } from './patience.ts';
 import { answerJson, describeBad, Refusal } from './reply.ts';
 
 interface Accepted extends AppendedMany {
@@ -34,7 +35,7 @@ export async function postRecords(
   query: URLSearchParams | undefined,
   who: string,
 ): Promise<void> {
-  const { options, budget, decodeSlots, decode, maxRecordBytes, counters } = host.parts;
+  const { options, budget, decodeSlots, decode, maxRecordBytes, counters, clock } = host.parts;
   const refused = host.refusal();
   if (refused !== undefined) throw new Refusal(refused, { close: true });
   const encoding = parseContentEncoding(req.headers['content-encoding']);
@@ -44,15 +45,17 @@ export async function postRecords(
   const announced = announcedBytes(req, options.wireBodyBytes);
   throttle(host, who, 0, announced ?? 0, true);
 
-  const wire = await readBody(host, req, announced, () => {
+  const { overflow, maxBlockMs } = host.admission(stream);
+  const patience = new Patience(maxBlockMs, clock);
+  const wire = await readBody(host, req, announced, patience, overflow === 'block', () => {
     if (req.headers.expect !== undefined) res.writeContinue();
   });
   let slots = 0;
   try {
     if (announced === undefined) throttle(host, who, 0, wire.bytes.length, false);
     if (encoding !== 'identity') {
-      if (!(await decodeSlots.acquire(1, { timeoutMs: options.maxBlockMs }))) {
-        throw new SpillwayError('BACKLOG_FULL', `no thread to decode the body within ${options.maxBlockMs} ms`);
+      if (!(await patience.spend((timeoutMs) => decodeSlots.acquire(1, { timeoutMs })))) {
+        throw new SpillwayError('BACKLOG_FULL', 'no thread to decode the body within maxBlockMs');
       }
       slots = 1;
     }
@@ -68,7 +71,7 @@ export async function postRecords(
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
     throttle(host, who, decoded.count, 0, false);
-    const accepted = await store(host, stream, decoded, key);
+    const accepted = await store(host, stream, decoded, key, { overflow, maxBlockMs: patience.leftMs });
     if (accepted.duplicate) counters.add('duplicates', decoded.count);
     answerJson(host, res, 200, bodyOf(accepted, decoded));
   } finally {
@@ -117,11 +120,11 @@ function appendTo(
   { body, ranges, count }: DecodedRequest,
   from: number,
   identity: Identity | undefined,
+  admission: Admission,
 ): Promise<AppendedMany> {
   const keyBytes = identity === undefined ? 0 : IDENTITY_BYTES;
   const wanted = from === 0 ? ranges : ranges.subarray(2 * from);
   const bytes = framesBytes(wanted, count - from, keyBytes);
-  const admission = host.admission(stream);
   if (bytes <= host.parts.laneBytes / 4) {
     const frames = host.scratch(bytes);
     encodeFrames(frames, body, wanted, count - from, keyBytes);
@@ -138,10 +141,16 @@ function recordBytes({ ranges, count }: DecodedRequest, from: number): number {
   return bytes;
 }
 
-async function store(host: Host, stream: string, decoded: DecodedRequest, key: string | undefined): Promise<Accepted> {
+async function store(
+  host: Host,
+  stream: string,
+  decoded: DecodedRequest,
+  key: string | undefined,
+  admission: Admission,
+): Promise<Accepted> {
   const append = (from: number, identity?: Identity): Promise<AppendedMany> =>
     host.append(decoded.count - from, recordBytes(decoded, from), (lane) =>
-      appendTo(host, lane, stream, decoded, from, identity),
+      appendTo(host, lane, stream, decoded, from, identity, admission),
     );
   if (key === undefined) return { ...(await append(0)), duplicate: false };
 

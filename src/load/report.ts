@@ -8,7 +8,7 @@ import type { Histogram } from '../platform/histogram.ts';
 import type { Tally } from './generator.ts';
 
 export const OWN_LAG_LIMIT_MS = 10;
-export const BUSY_LIMIT = 0.95;
+export const BUSY_LIMIT = 0.9;
 export const LATE_LIMIT_MS = 10;
 
 export interface LatencyFigures {

@@ -15,6 +15,7 @@ import { readTrace } from './trace.ts';
 
 /** How long requests may take whose answer has not come when the last was offered. */
 const GRACE_MS = 10_000;
+const CONNECT_TIMEOUT_MS = 3000;
 
 /** When requests are due. @throws INVALID_OPTION for a trace that cannot be read */
 export function planOf(options: LoadOptions): Plan {
@@ -35,7 +36,11 @@ export function planOf(options: LoadOptions): Plan {
 
 async function connected(options: LoadOptions): Promise<Target> {
   const { target, token, connections } = options;
-  const clientOptions = { giveUpMs: GRACE_MS, ...(token === undefined ? {} : { token }) };
+  const clientOptions = {
+    giveUpMs: GRACE_MS,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    ...(token === undefined ? {} : { token }),
+  };
   const made = await Promise.allSettled(Array.from({ length: connections }, () => connect(target, clientOptions)));
   const clients = made.filter((m) => m.status === 'fulfilled').map((m) => m.value as Appender);
   const failed = made.find((m) => m.status === 'rejected');

@@ -187,6 +187,15 @@ function outputOf(work: () => void): number {
   return bytes;
 }
 
+t.test('gzip: what is decoded is held once', async (t) => {
+  const bytes = randomBytes(3 * MIB, 9);
+  const member = (from: number, to: number): Buffer => zlib.gzipSync(bytes.subarray(from * MIB, to * MIB));
+  const one = outputOf(() => decodeContent(member(0, 3), 'gzip', 16 * MIB));
+  t.ok(one >= 3 * MIB && one <= 3 * MIB + DECODE_SLACK_BYTES, `one member: ${one} bytes`);
+  const two = outputOf(() => decodeContent(Buffer.concat([member(0, 2), member(2, 3)]), 'gzip', 4 * MIB));
+  t.ok(two >= 3 * MIB && two <= 4 * MIB + DECODE_SLACK_BYTES, `two members: ${two} bytes`);
+});
+
 async function gzipOfZeros(bytes: number): Promise<Buffer> {
   const gzip = zlib.createGzip();
   const chunks: Buffer[] = [];

@@ -2,6 +2,7 @@
 // array; it remembers producers as the real one does. Whatever a client does against the protocol is noted in `violations`.
 
 import net, { type AddressInfo, type Socket } from 'node:net';
+import tls, { type TlsOptions } from 'node:tls';
 import { decodeAppend, payloadsOf } from '../../src/codec/append-frame.ts';
 import {
   APPEND_SKIPS,
@@ -49,6 +50,7 @@ export interface Script {
   readonly maxRecordBytes?: number;
   readonly remembers?: boolean;
   readonly token?: string;
+  readonly tls?: TlsOptions;
   /** Offsets that others take before each APPEND is stored. */
   readonly othersBefore?: number;
   /** Bytes read from, or written to, connection `n` (from 0), after which it is cut. */
@@ -254,9 +256,10 @@ export class FakeGateway {
 
   private constructor(script: Script) {
     this.script = script;
-    this.#server = net.createServer((socket) => {
+    const onSocket = (socket: Socket): void => {
       this.connections.push(new FakeConnection(this, this.connections.length, socket));
-    });
+    };
+    this.#server = script.tls === undefined ? net.createServer(onSocket) : tls.createServer(script.tls, onSocket);
   }
 
   static async start(
@@ -283,7 +286,8 @@ export class FakeGateway {
   }
 
   get url(): string {
-    return this.#path === undefined ? `tcp://127.0.0.1:${this.port}` : `unix:${this.#path}`;
+    if (this.#path !== undefined) return `unix:${this.#path}`;
+    return `${this.script.tls === undefined ? 'tcp' : 'tcps'}://127.0.0.1:${this.port}`;
   }
 
   get last(): FakeConnection {

@@ -1,7 +1,9 @@
 // A gateway over HTTP as a script: stores what comes, remembers Idempotency-Keys, and does with each request what it is told.
 
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 
 export interface Came {
   /** Number of the request among those for records, from 0. */
@@ -44,17 +46,19 @@ export class FakeHttp {
   >();
   readonly #server: http.Server;
 
-  private constructor(plan: (came: Came) => Plan | undefined) {
+  private constructor(plan: (came: Came) => Plan | undefined, tls: TlsOptions | undefined) {
     this.plan = plan;
-    this.#server = http.createServer((req, res) => void this.#onRequest(req, res));
+    const onRequest = (req: IncomingMessage, res: ServerResponse): void => void this.#onRequest(req, res);
+    this.#server = tls === undefined ? http.createServer(onRequest) : https.createServer(tls, onRequest);
     this.#server.on('connection', (socket) => this.sockets.add(socket));
   }
 
   static async start(
     t: { teardown(action: () => unknown): unknown },
     plan: (came: Came) => Plan | undefined = () => undefined,
+    tls?: TlsOptions,
   ): Promise<FakeHttp> {
-    const gateway = new FakeHttp(plan);
+    const gateway = new FakeHttp(plan, tls);
     await gateway.listen(0);
     t.teardown(() => gateway.stop());
     return gateway;

@@ -20,9 +20,9 @@ export interface Answer {
   readonly text: string;
 }
 
-/** Rejects where no whole answer came. */
+/** Rejects where no whole answer came, or none in time. */
 export function ask(port: number, asked: Asked): Promise<Answer> {
-  return new Promise((resolve, reject) => {
+  const answer = new Promise<Answer>((resolve, reject) => {
     const { method = asked.body === undefined ? 'GET' : 'POST', path, headers = {}, body, agent = false } = asked;
     const req = http.request({ host: '127.0.0.1', port, method, path, headers, agent }, (res) => {
       const chunks: Buffer[] = [];
@@ -36,6 +36,7 @@ export function ask(port: number, asked: Asked): Promise<Answer> {
     req.on('error', reject);
     req.end(body);
   });
+  return within(answer, `an answer to ${asked.method ?? ''} ${asked.path}`, 15_000);
 }
 
 export const ndjson = { 'content-type': 'application/x-ndjson' };
