@@ -80,3 +80,11 @@ export function gatewayError(code: string, message: string, retryable: boolean):
   if (Object.hasOwn(errorKinds, code)) return new SpillwayError(code as ErrorCode, message);
   return new SpillwayError(retryable ? 'DROPPED' : 'BAD_REQUEST', `${code}: ${message}`, { subject: code });
 }
+
+/**
+ * Whether a refusal ends by itself, so that the same records are sent again. Not where they were dropped on purpose, by the overflow
+ * policy of their stream, and not where nobody knows whether they are in the log.
+ */
+export function passesByItself({ code, retryable }: SpillwayError): boolean {
+  return retryable && code !== 'DROPPED' && code !== 'DISCONNECTED';
+}

@@ -1,7 +1,7 @@
 // One connection to a gateway that speaks the framed protocol (docs/protocol.md), from HELLO to the end of its socket.
 //
 // Promises: sends no more than its credit; says `onClosed` exactly once, whatever happens; a connection on which nothing moved for
-// SILENCE_MS while records were under way is taken for dead, as a peer that lost its power closes nothing.
+// silenceMs while records were under way is taken for dead, as a peer that lost its power closes nothing.
 
 import net from 'node:net';
 import tls from 'node:tls';
@@ -31,10 +31,8 @@ import {
 import { gatewayError } from './check.ts';
 import type { Chunk } from './chunk.ts';
 import type { ClientOptions, Target } from './options.ts';
-import type { Part } from './outbox.ts';
+import type { Part } from './runs.ts';
 
-/** Longer than a gateway holds an answer back by default (maxBlockMs). */
-const SILENCE_MS = 30_000;
 /** How long the gateway may take to close after BYE. */
 const LEAVE_MS = 1000;
 
@@ -74,7 +72,8 @@ export class Connection {
   #reason: SpillwayError | undefined;
   #closed = false;
   #welcomed = false;
-  #leaving = false;
+  /** BYE was said. */
+  leaving = false;
   #leaveTimer: NodeJS.Timeout | undefined;
   /** Sequence that the next APPEND is expected to begin with. */
   #expected: number;
@@ -100,7 +99,7 @@ export class Connection {
     events: ConnectionEvents,
     waiting: () => boolean,
   ) {
-    const { target, token, connectTimeoutMs } = options;
+    const { target, token, connectTimeoutMs, silenceMs } = options;
     this.#url = options.url;
     this.#events = events;
     this.#expected = firstSequence;
@@ -124,9 +123,9 @@ export class Connection {
         this.#fail(error instanceof SpillwayError ? error : protocolError(reasonOf(error)));
       }
     });
-    socket.setTimeout(SILENCE_MS);
+    socket.setTimeout(silenceMs);
     socket.on('timeout', () => {
-      if (waiting()) this.#fail(new SpillwayError('DISCONNECTED', `${this.#url}: silent for ${SILENCE_MS} ms`));
+      if (waiting()) this.#fail(new SpillwayError('DISCONNECTED', `${this.#url}: silent for ${silenceMs} ms`));
     });
     socket.on('error', (error) => this.#fail(this.#lost(socketReason(error), error)));
     socket.on('close', () => this.#onClose());
@@ -145,7 +144,7 @@ export class Connection {
 
   /** WELCOME has come, and the connection is not over. */
   get isOpen(): boolean {
-    return this.#welcomed && !this.#leaving && this.#reason === undefined && !this.#closed;
+    return this.#welcomed && !this.leaving && this.#reason === undefined && !this.#closed;
   }
 
   /** Writes until `uncork` go out together. */
@@ -182,8 +181,8 @@ export class Connection {
 
   /** Says BYE: everything sent is settled, or will be before the gateway closes. */
   leave(): void {
-    if (this.#leaving) return;
-    this.#leaving = true;
+    if (this.leaving) return;
+    this.leaving = true;
     this.#socket.end(encodeBye());
     this.#leaveTimer = setTimeout(() => this.#socket.destroy(), LEAVE_MS);
   }

@@ -26,10 +26,11 @@ import {
 } from '../codec/frames.ts';
 import type { Appended, AppendedMany, AppendOptions, Payload } from '../pipeline/job.ts';
 import { FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
+import { Alarm } from './alarm.ts';
 import { Backoff } from './backoff.ts';
 import { Barrier } from './barrier.ts';
 import type { Reject, ResolveMany, ResolveOne } from './calls.ts';
-import { checkAppendOptions, checkPayloads, gatewayError, keyOf } from './check.ts';
+import { checkAppendOptions, checkPayloads, gatewayError, keyOf, passesByItself } from './check.ts';
 import { latencyStats, type Client, type ClientState, type ClientStats } from './client.ts';
 import { Connection } from './connection.ts';
 import type { ClientOptions } from './options.ts';
@@ -51,9 +52,9 @@ export class FramedClient implements Client {
   #state: ClientState = 'connecting';
   #producerId: Uint8Array = randomBytes(PRODUCER_ID_BYTES);
   #connection: Connection | undefined;
-  #retryTimer: NodeJS.Timeout | undefined;
-  /** The gateway asked for a pause. */
-  #pauseTimer: NodeJS.Timeout | undefined;
+  readonly #retryAlarm = new Alarm(() => this.#connect());
+  /** Set while the gateway wants to be left alone. */
+  readonly #pauseAlarm = new Alarm(() => this.#soon());
   /** What a new attempt would not mend; the next append makes one all the same. */
   #parked = false;
   #starting: { readonly resolve: () => void; readonly reject: Reject } | undefined;
@@ -201,8 +202,11 @@ export class FramedClient implements Client {
   #awake(): void {
     this.#hold();
     if (this.#connection?.isOpen !== true) this.#patience.start();
-    if (!this.#parked) return;
+    if (!this.#parked && !this.#retryAlarm.isSet) return;
+    // Whatever was tried in vain before says little about now.
     this.#parked = false;
+    this.#retryAlarm.clear();
+    this.#backoff.reset();
     this.#retry();
   }
 
@@ -215,7 +219,7 @@ export class FramedClient implements Client {
   /** Sends what credit allows. @param full nothing that may still grow */
   #pump(full: boolean): void {
     const connection = this.#connection;
-    if (connection?.isOpen !== true || connection.draining || this.#pauseTimer !== undefined) return;
+    if (connection?.isOpen !== true || connection.draining || this.#pauseAlarm.isSet || this.#outbox.defers) return;
     let part = this.#outbox.take(connection.creditBytes, full);
     if (part === undefined) return;
     connection.cork();
@@ -224,7 +228,6 @@ export class FramedClient implements Client {
   }
 
   #connect(): void {
-    this.#retryTimer = undefined;
     this.#connection = new Connection(
       this.#options,
       this.#producerId,
@@ -268,20 +271,25 @@ export class FramedClient implements Client {
     for (const { firstSequence, firstOffset, records, flags } of runs) {
       this.#outbox.acknowledge(firstSequence, firstOffset, records, (flags & RUN_DUPLICATE) !== 0, nowMs);
     }
-    if (sequence > this.#outbox.front) throw protocolError(`ACK: settles sequences up to ${sequence} and says not how`);
+    if (sequence > this.#outbox.answeredTo)
+      throw protocolError(`ACK: settles sequences up to ${sequence} and says not how`);
     this.#progress();
   }
 
   #onRefused({ firstSequence, records, code, message, retryable, retryAfterMs }: ErrorFrame): void {
-    this.#outbox.refuse(firstSequence, records, gatewayError(code, message, retryable));
-    if (retryAfterMs > 0 && this.#pauseTimer === undefined) {
-      const resume = (): void => {
-        this.#pauseTimer = undefined;
-        this.#soon();
-      };
-      this.#pauseTimer = setTimeout(resume, Math.min(retryAfterMs, MAX_PAUSE_MS));
+    const error = gatewayError(code, message, retryable);
+    const passes = passesByItself(error);
+    if (passes) {
+      this.#outbox.defer(firstSequence, records, error);
+      this.#lastReason = error;
+      this.#patience.start();
+    } else {
+      this.#outbox.refuse(firstSequence, records, error);
+      this.#progress();
     }
-    this.#progress();
+    if (passes || retryAfterMs > 0)
+      this.#pauseAlarm.set(Math.min(retryAfterMs || this.#backoff.nextMs(), MAX_PAUSE_MS));
+    this.#leaveIfDone();
   }
 
   #progress(): void {
@@ -298,17 +306,18 @@ export class FramedClient implements Client {
     this.#hold();
   }
 
-  /** The gateway drains: what was sent is settled, so it is left for another connection. */
+  /** The gateway drains, or has refused something that a new connection is to send again: all is answered, so this one is left. */
   #leaveIfDone(): void {
     const connection = this.#connection;
-    if (connection?.draining === true && this.#outbox.underWay === 0) connection.leave();
+    const { defers, underWay } = this.#outbox;
+    if (underWay === 0 && (connection?.draining === true || defers)) connection?.leave();
   }
 
   #onClosed(reason: SpillwayError): void {
-    const { sentBytes, frames } = this.#connection!;
+    const { sentBytes, frames, leaving } = this.#connection!;
     this.#past = { sentBytes: this.#past.sentBytes + sentBytes, frames: this.#past.frames + frames };
     this.#connection = undefined;
-    this.#lastReason = reason;
+    if (!leaving) this.#lastReason = reason;
     this.#outbox.rewind();
     if (this.#state === 'open') this.#state = 'connecting';
     this.#onGone();
@@ -324,16 +333,16 @@ export class FramedClient implements Client {
   }
 
   #retry(): void {
-    if (this.#retryTimer !== undefined || this.#connection !== undefined) return;
-    this.#retryTimer = setTimeout(() => this.#connect(), this.#backoff.nextMs());
-    if (!this.#held) this.#retryTimer.unref();
+    if (this.#connection === undefined) this.#retryAlarm.set(this.#backoff.nextMs());
   }
 
   #giveUp(): void {
     const { url, giveUpMs } = this.#options;
-    const why = this.#lastReason?.message ?? `${url}: no answer`;
-    this.#refuseAll(new SpillwayError('DISCONNECTED', `${why} (given up after ${giveUpMs} ms)`, { subject: url }));
-    // An attempt under way is one of the producer that is given up.
+    const { code, message } = this.#lastReason ?? { code: 'DISCONNECTED', message: `${url}: no answer` };
+    // A refusal tells that records are not in the log, where nothing else is in doubt.
+    const known = this.#outbox.inDoubt === 0 ? code : 'DISCONNECTED';
+    this.#refuseAll(new SpillwayError(known, `${message} (given up after ${giveUpMs} ms)`, { subject: url }));
+    // Whatever connection or attempt there is belongs to the producer that is given up.
     this.#connection?.destroy();
   }
 
@@ -361,10 +370,8 @@ export class FramedClient implements Client {
     this.#held = held;
     if (!held) this.#patience.stop();
     this.#connection?.hold(held);
-    for (const timer of [this.#retryTimer, this.#pauseTimer]) {
-      if (held) timer?.ref();
-      else timer?.unref();
-    }
+    this.#retryAlarm.hold(held);
+    this.#pauseAlarm.hold(held);
   }
 
   async #close(): Promise<void> {
@@ -387,8 +394,8 @@ export class FramedClient implements Client {
   #end(): void {
     this.#state = 'closed';
     this.#patience.stop();
-    clearTimeout(this.#retryTimer);
-    clearTimeout(this.#pauseTimer);
+    this.#retryAlarm.clear();
+    this.#pauseAlarm.clear();
     this.#connection?.destroy();
   }
 }

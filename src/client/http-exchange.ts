@@ -7,8 +7,6 @@ import type { ClientOptions } from './options.ts';
 
 /** Longest answer that is read. */
 const MAX_ANSWER_BYTES = 65_536;
-/** Nothing moved for so long: longer than a gateway holds an answer back by default (maxBlockMs). */
-const SILENCE_MS = 30_000;
 
 export interface Request {
   readonly method: 'GET' | 'POST';
@@ -47,9 +45,10 @@ export class Exchanger {
   readonly #base: http.RequestOptions;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #connectTimeoutMs: number;
+  readonly #silenceMs: number;
 
   constructor(options: ClientOptions) {
-    const { target, token, concurrency, connectTimeoutMs } = options;
+    const { target, token, concurrency, connectTimeoutMs, silenceMs } = options;
     if (target.kind !== 'http') throw new Error('not an HTTP target');
     const { host, port, tls } = target;
     const keep = { keepAlive: true, maxSockets: concurrency, maxFreeSockets: concurrency, noDelay: true };
@@ -59,6 +58,7 @@ export class Exchanger {
     this.#base = { host, port, agent: this.#agent };
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
     this.#connectTimeoutMs = connectTimeoutMs;
+    this.#silenceMs = silenceMs;
   }
 
   /** Rejects where the connection was lost, silent, or `signal` aborted: then nobody knows what became of the request. */
@@ -68,7 +68,7 @@ export class Exchanger {
     const headers = { ...this.#headers, ...request.headers, ...length };
     return new Promise((resolve, reject) => {
       const req = this.#request({ ...this.#base, method, path, headers, signal });
-      req.setTimeout(SILENCE_MS, () => req.destroy(new Error(`silent for ${SILENCE_MS} ms`)));
+      req.setTimeout(this.#silenceMs, () => req.destroy(new Error(`silent for ${this.#silenceMs} ms`)));
       req.once('socket', (socket: net.Socket) => this.#limitConnecting(req, socket));
       req.on('error', reject);
       req.once('response', (res) => {

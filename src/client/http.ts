@@ -17,7 +17,7 @@ import type { Appended, AppendedMany, AppendOptions, Payload } from '../pipeline
 import { Histogram } from '../platform/histogram.ts';
 import { Backoff } from './backoff.ts';
 import { Barrier } from './barrier.ts';
-import { checkAppendOptions, checkPayloads, gatewayError } from './check.ts';
+import { checkAppendOptions, checkPayloads, gatewayError, passesByItself } from './check.ts';
 import { latencyStats, type Client, type ClientState, type ClientStats } from './client.ts';
 import { socketReason } from './connection.ts';
 import { pieceOf, piecesOf, type Piece } from './http-body.ts';
@@ -296,7 +296,7 @@ export class HttpClient implements Client {
           return answer;
         }
         const refused = this.#refusal(answer);
-        if (!mayPass(answer)) {
+        if (!mayPass(answer, refused)) {
           this.#reached();
           throw attempts.doubtful ? unsure(refused) : refused;
         }
@@ -358,11 +358,11 @@ export class HttpClient implements Client {
   }
 }
 
-/** Refusals that end by themselves. */
-function mayPass({ status, retryAfterMs, fields }: Answer): boolean {
-  if (status === 429 || status === 408) return true;
-  if (status < 500) return false;
-  return typeof fields['retryable'] === 'boolean' ? fields['retryable'] : retryAfterMs !== undefined || status !== 501;
+/** Whether a refusal ends by itself. Without a code it is one of something between here and the gateway. */
+function mayPass({ status, fields }: Answer, refused: SpillwayError): boolean {
+  if (typeof fields['error'] === 'string')
+    return passesByItself(refused) || (status === 500 && fields['retryable'] === true);
+  return status === 429 || status === 408 || (status >= 500 && status !== 501);
 }
 
 /** An earlier attempt may have been stored: `refused` says nothing about that one. */

@@ -5,6 +5,11 @@ import { checkKeys, checkOption, show, type OptionSpec } from '../base/options.t
 import { MAX_TOKEN_BYTES } from '../codec/frames.ts';
 
 const MIB = 1024 * 1024;
+/**
+ * A connection on which nothing moves for this long, while something is under way, is taken for dead: longer than a gateway holds an
+ * answer back by default (maxBlockMs). Where it was alive, its records are sent again and recognised.
+ */
+const SILENCE_MS = 30_000;
 /** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -103,6 +108,7 @@ export interface ClientOptions {
   readonly connectTimeoutMs: number;
   readonly giveUpMs: number;
   readonly concurrency: number;
+  readonly silenceMs: number;
 }
 
 function refuse(name: string, expected: string, came: unknown): never {
@@ -195,5 +201,6 @@ export function resolveClientOptions(url: string, input: ClientOptionsInput): Cl
     connectTimeoutMs: value('connectTimeoutMs') as number,
     giveUpMs: value('giveUpMs') as number,
     concurrency,
+    silenceMs: SILENCE_MS,
   };
 }

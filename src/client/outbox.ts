@@ -1,12 +1,12 @@
 // Records on their way to a gateway that speaks the framed protocol: encoded once, kept until they are settled, sent as often as it
-// takes. Knows nothing of sockets.
+// takes. Knows nothing of sockets. How they lie in memory: runs.ts; who waits for them: calls.ts.
 //
-//     runs    ├── settled ──┼──── sent ────┼── to send ──┤
-//             (let go)      front          unsent        next
+//     ├── settled ──┼── deferred ──┼── under way ──┼── to send ──┤      sequences of one producer
+//                 front        deferredTo        sentTo         next
 //
-// A run is records of one stream, side by side in one chunk and in sequence. A frame is cut from a run when it is sent, with what has
-// come together by then: up to CHUNK_BYTES, or one call of appendMany that fits a frame of the gateway, in one piece. Sequences are
-// settled from the front, by the protocol; so what is not settled is always one unbroken range, and is what is sent again.
+// The gateway answers in the order of the sequences. What it refuses for the time being is deferred: if nothing behind it is stored
+// in the meantime, it is sent again, in order; else it is refused. So what is not settled is always one unbroken range, and is what
+// the next connection begins with.
 //
 // Bounds: maxWaitingBytes of records with their headers and WAITER_OVERHEAD_BYTES a call; a single larger call may wait alone.
 
@@ -17,33 +17,13 @@ import { APPEND_HEADER_BYTES, protocolError } from '../codec/frames.ts';
 import type { Payload } from '../pipeline/job.ts';
 import { bytesOf, checkRecordBytes } from './check.ts';
 import { Calls, type Reject, type ResolveMany, type ResolveOne } from './calls.ts';
-import { CHUNK_BYTES, ChunkPool, recordEnd, writeRecord, type Chunk } from './chunk.ts';
+import { CHUNK_BYTES, type Chunk } from './chunk.ts';
+import { MAX_FRAME_RECORDS, Runs, type Part } from './runs.ts';
 
-/** Most records of one frame: maxRequestRecords of a gateway, where nobody set it. */
-const MAX_FRAME_RECORDS = 10_000;
-const FORGET_RUNS = 256;
-
-interface Run {
-  readonly stream: string;
-  readonly chunk: Chunk;
-  readonly from: number;
-  end: number;
-  readonly firstSequence: number;
-  records: number;
-  settled: number;
-  /** Records sent on this connection, or settled before it; and where the next one begins. */
-  sent: number;
-  sentEnd: number;
-}
-
-/** Records to be sent in one frame. */
-export interface Part {
-  readonly stream: string;
-  readonly chunk: Chunk;
-  readonly from: number;
-  readonly end: number;
-  readonly firstSequence: number;
+/** Refused for the time being. */
+interface Deferred {
   readonly records: number;
+  readonly error: SpillwayError;
 }
 
 export interface OutboxLimits {
@@ -54,50 +34,60 @@ export interface OutboxLimits {
 
 export class Outbox {
   readonly calls = new Calls();
-  readonly #pool = new ChunkPool();
+  readonly #runs = new Runs();
   readonly #maxWaitingBytes: number;
   limits: OutboxLimits = { maxFrameBytes: Infinity, maxRecordBytes: Infinity };
-  /** Oldest first; `#head` counts those done with at the front, `#unsent` is the first with records to send. */
-  #runs: Run[] = [];
-  #head = 0;
-  #unsent = 0;
-  /** The last run, while it may still grow. */
-  #open: Run | undefined;
-  /** Lowest sequence that is not settled, and the one that the next record gets. */
   #front = 0;
-  #next = 0;
-  /** Sequence after the last record sent on this connection. */
+  #deferred: Deferred[] = [];
+  #deferredTo = 0;
   #sentTo = 0;
+  #next = 0;
   /** Highest sequence that was ever sent: what is sent below it is sent again. */
   #everSentTo = 0;
-  /** After the last sequence that a gateway acknowledged. */
   #acknowledgedTo = 0;
-  #unsentBytes = 0;
-  resentRecords = 0;
-  duplicateRecords = 0;
   records = 0;
+  duplicateRecords = 0;
+  resentRecords = 0;
+  /** After the highest offset that was acknowledged. */
   durableOffset = 0;
 
   constructor(maxWaitingBytes: number) {
     this.#maxWaitingBytes = maxWaitingBytes;
   }
 
+  /** Lowest sequence that is not settled. */
   get front(): number {
     return this.#front;
   }
 
+  /** After the last sequence that the gateway has answered. */
+  get answeredTo(): number {
+    return this.#deferredTo;
+  }
+
+  /** After the last sequence that a gateway acknowledged. */
   get acknowledgedTo(): number {
     return this.#acknowledgedTo;
   }
 
-  /** Records sent and not settled. */
+  /** Records sent on this connection that the gateway has not answered. */
   get underWay(): number {
-    return this.#sentTo - this.#front;
+    return this.#sentTo - this.#deferredTo;
+  }
+
+  /** Records were refused for the time being: nothing behind them is to be sent until `rewind`. */
+  get defers(): boolean {
+    return this.#deferred.length > 0;
   }
 
   /** Records that a gateway may have, although it has not said so. */
   get inDoubt(): number {
-    return Math.max(0, this.#everSentTo - this.#front);
+    return Math.max(0, this.#everSentTo - this.#deferredTo);
+  }
+
+  /** A full frame waits: nothing is saved by sending it only when the turn of the event loop is over. */
+  get fullFrameWaits(): boolean {
+    return this.#runs.unsentBytes >= CHUNK_BYTES;
   }
 
   /** @throws INVALID_RECORD, RECORD_TOO_LARGE, BACKLOG_FULL */
@@ -111,12 +101,10 @@ export class Outbox {
     reject: Reject,
   ): void {
     const payloadBytes = bytesOf(payload, 'payload', 0);
-    const keyBytes = key === null ? 0 : key.length;
-    checkRecordBytes(keyBytes + payloadBytes, this.limits.maxRecordBytes, 0);
-    const bytes = recordBytes(keyBytes, payloadBytes, true);
+    const bytes = this.#checkedBytes(key === null ? 0 : key.length, payloadBytes, 0);
     this.#admit(bytes + WAITER_OVERHEAD_BYTES);
     this.calls.addOne(bytes + WAITER_OVERHEAD_BYTES, nowMs, resolve, reject);
-    this.#put(stream, flags, key, payload, payloadBytes, bytes, bytes);
+    this.#runs.put(this.#next++, stream, flags, key, payload, payloadBytes, bytes, bytes);
   }
 
   /** All or nothing. @throws INVALID_RECORD, RECORD_TOO_LARGE, BACKLOG_FULL */
@@ -132,21 +120,32 @@ export class Outbox {
     const keyBytes = key === null ? 0 : key.length;
     const records = payloads.length;
     let bytes = 0;
-    for (let i = 0; i < records; i++) {
-      const payloadBytes = bytesOf(payloads[i], 'payload', i);
-      checkRecordBytes(keyBytes + payloadBytes, this.limits.maxRecordBytes, i);
-      bytes += recordBytes(keyBytes, payloadBytes, true);
-    }
+    for (let i = 0; i < records; i++) bytes += this.#checkedBytes(keyBytes, bytesOf(payloads[i], 'payload', i), i);
     this.#admit(bytes + WAITER_OVERHEAD_BYTES);
     this.calls.addMany(records, bytes + WAITER_OVERHEAD_BYTES, nowMs, resolve, reject);
-    // One frame is taken or refused as a whole: a call that fits one goes into one.
+    // One frame is taken or refused as a whole: a call that fits one goes into one, as far as credit allows.
     const whole = bytes <= this.limits.maxFrameBytes - APPEND_HEADER_BYTES && records <= MAX_FRAME_RECORDS;
     for (let i = 0; i < records; i++) {
       const payload = payloads[i];
       const payloadBytes = typeof payload === 'string' ? Buffer.byteLength(payload, 'utf8') : payload.length;
       const own = recordBytes(keyBytes, payloadBytes, true);
-      this.#put(stream, flags, key, payload, payloadBytes, own, whole && i === 0 ? bytes : own);
+      this.#runs.put(this.#next++, stream, flags, key, payload, payloadBytes, own, whole && i === 0 ? bytes : own);
     }
+  }
+
+  // Hot: per record.
+  /** @throws RECORD_TOO_LARGE */
+  #checkedBytes(keyBytes: number, payloadBytes: number, index: number): number {
+    checkRecordBytes(keyBytes + payloadBytes, this.limits.maxRecordBytes, index);
+    const bytes = recordBytes(keyBytes, payloadBytes, true);
+    if (bytes + APPEND_HEADER_BYTES > this.limits.maxFrameBytes) throw this.#fitsNoFrame(bytes);
+    return bytes;
+  }
+
+  #fitsNoFrame(bytes: number): SpillwayError {
+    const { maxFrameBytes } = this.limits;
+    const message = `a record that takes ${bytes} bytes does not fit a frame of the gateway (${maxFrameBytes} bytes)`;
+    return new SpillwayError('RECORD_TOO_LARGE', message);
   }
 
   #admit(bytes: number): void {
@@ -159,126 +158,53 @@ export class Outbox {
     );
   }
 
-  // Hot: per record. Allocates per chunk only.
-  /** @param room what has to fit the run, this record and those that shall stay with it */
-  #put(
-    stream: string,
-    flags: number,
-    key: Uint8Array | null,
-    payload: Payload,
-    payloadBytes: number,
-    bytes: number,
-    room: number,
-  ): void {
-    let run = this.#open;
-    if (
-      run === undefined ||
-      run.stream !== stream ||
-      run.chunk.bytes.length - run.end < room ||
-      run.records >= MAX_FRAME_RECORDS
-    ) {
-      run = this.#newRun(stream, room);
-    }
-    writeRecord(run.chunk, flags, key, payload, payloadBytes);
-    run.end += bytes;
-    run.records++;
-    this.#unsentBytes += bytes;
-    this.#next++;
-  }
-
-  #newRun(stream: string, room: number): Run {
-    let chunk = this.#open?.chunk;
-    if (chunk !== undefined && chunk.bytes.length - chunk.used >= room) chunk.holders++;
-    else chunk = this.#pool.take(Math.min(room, this.limits.maxFrameBytes));
-    const at = chunk.used;
-    const run: Run = {
-      stream,
-      chunk,
-      from: at,
-      end: at,
-      firstSequence: this.#next,
-      records: 0,
-      settled: 0,
-      sent: 0,
-      sentEnd: at,
-    };
-    this.#runs.push(run);
-    this.#open = run;
-    return run;
-  }
-
-  /** A full frame waits: nothing is saved by sending it only when the turn of the event loop is over. */
-  get fullFrameWaits(): boolean {
-    return this.#unsentBytes >= CHUNK_BYTES;
-  }
-
   /**
-   * The next frame to send: all that is left of a run, or where that is not allowed, what is.
-   * @param maxBytes credit. A run is cut for it only when nothing is under way, as else more credit is to come; then a single record
-   * goes without any, as the protocol has it
+   * The next frame to send, if there is one that may be sent now.
+   * @param creditBytes a run is cut for it only when nothing is under way, as else more credit is to come; then a single record goes
+   * without any, as the protocol has it
    * @param closed only runs that do not grow any more
    */
-  take(maxBytes: number, closed: boolean): Part | undefined {
-    const runs = this.#runs;
-    while (this.#unsent < runs.length - 1 && runs[this.#unsent].sent === runs[this.#unsent].records) this.#unsent++;
-    const run = runs[this.#unsent];
-    if (run === undefined || run.sent === run.records || (closed && run === this.#open)) return undefined;
+  take(creditBytes: number, closed: boolean): Part | undefined {
     const { maxFrameBytes } = this.limits;
-    const bytes = run.end - run.sentEnd + APPEND_HEADER_BYTES;
-    let end = run.end;
-    let records = run.records - run.sent;
-    if (bytes > maxBytes || bytes > maxFrameBytes) {
-      const alone = this.underWay === 0;
-      if (bytes <= maxFrameBytes && !alone) return undefined;
-      [end, records] = cut(run, Math.min(maxBytes, maxFrameBytes) - APPEND_HEADER_BYTES);
-      if (records === 0) {
-        if (!alone) return undefined;
-        end = recordEnd(run.chunk, run.sentEnd);
-        records = 1;
-        if (end - run.sentEnd + APPEND_HEADER_BYTES > maxFrameBytes) {
-          this.#refuseOversized(end - run.sentEnd);
-          return this.take(maxBytes, closed);
-        }
-      }
+    const alone = this.underWay === 0;
+    const bytes = this.#runs.frameBytes(closed);
+    if (bytes === 0) return undefined;
+    if (alone && this.#runs.nextBytes + APPEND_HEADER_BYTES > maxFrameBytes) {
+      this.#refuseOversized();
+      return this.take(creditBytes, closed);
     }
-    const firstSequence = run.firstSequence + run.sent;
-    const part = { stream: run.stream, chunk: run.chunk, from: run.sentEnd, end, firstSequence, records };
-    this.#unsentBytes -= end - run.sentEnd;
-    run.sent += records;
-    run.sentEnd = end;
-    run.chunk.holders++;
-    this.#sentTo = firstSequence + records;
-    this.resentRecords += Math.max(0, Math.min(this.#everSentTo, this.#sentTo) - firstSequence);
+    const limit = Math.min(creditBytes, maxFrameBytes);
+    const cuttable = bytes > maxFrameBytes && this.#runs.nextBytes + APPEND_HEADER_BYTES <= limit;
+    if (bytes > limit && !alone && !cuttable) return undefined;
+    const part = this.#runs.take(limit);
+    this.#sentTo = part.firstSequence + part.records;
+    this.resentRecords += Math.max(0, Math.min(this.#everSentTo, this.#sentTo) - part.firstSequence);
     this.#everSentTo = Math.max(this.#everSentTo, this.#sentTo);
     return part;
   }
 
   /** A gateway that came back with smaller limits may not take a record that was fine before: nothing behind it could be sent. */
-  #refuseOversized(bytes: number): void {
-    const { maxFrameBytes } = this.limits;
-    const message = `a record of ${bytes} bytes no longer fits a frame of the gateway (${maxFrameBytes} bytes)`;
-    this.calls.refuse(1, new SpillwayError('RECORD_TOO_LARGE', message));
+  #refuseOversized(): void {
+    this.calls.refuse(1, this.#fitsNoFrame(this.#runs.nextBytes));
     this.#advance(1);
     this.rewind();
   }
 
   /** The socket has done with the bytes of a part. */
   written(chunk: Chunk): void {
-    this.#pool.release(chunk);
+    this.#runs.written(chunk);
   }
 
   /** For a new connection: everything that is not settled is to be sent again. */
   rewind(): void {
-    this.#unsent = this.#head;
-    this.#sentTo = this.#front;
-    this.#unsentBytes = 0;
-    for (let i = this.#head; i < this.#runs.length; i++) {
-      const run = this.#runs[i];
-      run.sent = run.settled;
-      run.sentEnd = run.from;
-      for (let k = 0; k < run.settled; k++) run.sentEnd = recordEnd(run.chunk, run.sentEnd);
-      this.#unsentBytes += run.end - run.sentEnd;
+    // Where all that was ever sent has been answered, what was refused is known not to be in the log.
+    if (this.#everSentTo <= this.#deferredTo) {
+      this.resentRecords += this.#deferredTo - this.#front;
+      this.#everSentTo = this.#front;
     }
+    this.#deferred = [];
+    this.#deferredTo = this.#sentTo = this.#front;
+    this.#runs.rewind();
   }
 
   /** A run of an ACK. @throws PROTOCOL_ERROR */
@@ -286,6 +212,7 @@ export class Outbox {
     const known = this.#known(firstSequence, records);
     if (known >= records) return;
     const fresh = records - known;
+    this.#refuseDeferred();
     this.calls.acknowledge(firstOffset + known, fresh, nowMs);
     this.records += fresh;
     if (duplicate) this.duplicateRecords += fresh;
@@ -294,12 +221,29 @@ export class Outbox {
     this.#acknowledgedTo = this.#front;
   }
 
-  /** An ERROR for a range. @throws PROTOCOL_ERROR */
+  /** An ERROR for a range, for good. @throws PROTOCOL_ERROR */
   refuse(firstSequence: number, records: number, error: SpillwayError): void {
     const known = this.#known(firstSequence, records);
     if (known >= records) return;
+    this.#refuseDeferred();
     this.calls.refuse(records - known, error);
     this.#advance(records - known);
+  }
+
+  /** An ERROR for a range, for the time being. @throws PROTOCOL_ERROR */
+  defer(firstSequence: number, records: number, error: SpillwayError): void {
+    const known = this.#known(firstSequence, records);
+    if (known >= records) return;
+    this.#deferred.push({ records: records - known, error });
+    this.#deferredTo += records - known;
+  }
+
+  /** Something behind them is settled: sent again now, they would come out of order. */
+  #refuseDeferred(): void {
+    for (const { records, error } of this.#deferred.splice(0)) {
+      this.calls.refuse(records, error);
+      this.#advance(records);
+    }
   }
 
   /** What may be in the log or not is given up; what was never sent stays. */
@@ -315,54 +259,25 @@ export class Outbox {
     const records = this.#next - this.#front;
     this.calls.refuse(records, error);
     this.#advance(records);
-    this.#unsentBytes = 0;
-    this.#front = this.#next = this.#sentTo = this.#everSentTo = this.#acknowledgedTo = 0;
+    this.#runs.rewind();
+    this.#deferred = [];
+    this.#front = this.#next = this.#sentTo = this.#deferredTo = this.#everSentTo = this.#acknowledgedTo = 0;
   }
 
-  /** Records of a range that are settled already. @throws PROTOCOL_ERROR for what was not sent, or is not next */
+  /** Records of a range that are answered already. @throws PROTOCOL_ERROR for what was not sent, or is not next */
   #known(firstSequence: number, records: number): number {
-    if (firstSequence > this.#front || firstSequence + records > this.#sentTo) {
-      throw protocolError(
-        `the gateway settled sequences ${firstSequence} to ${firstSequence + records}, of ${this.#front} to ${this.#sentTo} under way`,
-      );
+    const next = this.#deferredTo;
+    if (firstSequence > next || firstSequence + records > this.#sentTo) {
+      const range = `${firstSequence} to ${firstSequence + records}`;
+      throw protocolError(`the gateway settled sequences ${range}, of ${next} to ${this.#sentTo} under way`);
     }
-    return this.#front - firstSequence;
+    return next - firstSequence;
   }
 
   #advance(records: number): void {
     this.#front += records;
     this.#sentTo = Math.max(this.#sentTo, this.#front);
-    while (this.#head < this.#runs.length) {
-      const run = this.#runs[this.#head];
-      run.settled = Math.min(run.records, this.#front - run.firstSequence);
-      if (run.settled < run.records) break;
-      if (run === this.#open) this.#open = undefined;
-      this.#head++;
-      this.#pool.release(run.chunk);
-    }
-    this.#unsent = Math.max(this.#unsent, this.#head);
-    this.#forget();
+    this.#deferredTo = Math.max(this.#deferredTo, this.#front);
+    this.#runs.settle(this.#front);
   }
-
-  #forget(): void {
-    const head = this.#head;
-    if (head < this.#runs.length && (head <= FORGET_RUNS || head * 2 <= this.#runs.length)) return;
-    if (head === this.#runs.length) this.#runs.length = 0;
-    else this.#runs = this.#runs.slice(head);
-    this.#unsent -= head;
-    this.#head = 0;
-  }
-}
-
-/** The most records, from the first that is not sent, that so many bytes hold; and where they end. */
-function cut(run: Run, maxBytes: number): [end: number, records: number] {
-  let end = run.sentEnd;
-  let records = 0;
-  while (run.sent + records < run.records) {
-    const next = recordEnd(run.chunk, end);
-    if (next - run.sentEnd > maxBytes) break;
-    end = next;
-    records++;
-  }
-  return [end, records];
 }

@@ -1,5 +1,5 @@
-// How long appends wait for a gateway that cannot be reached. The clock runs from the first moment at which something waited and
-// there was no connection, until something was settled. A connection that was welcomed stops the timer but not the clock, if it
+// How long appends wait for a gateway that cannot be reached, or that refuses them for the time being. The clock runs from the
+// first moment at which something waited in vain, until something was settled. A connection that was welcomed stops the timer but not the clock, if it
 // is lost soon without having settled anything: a gateway that dies of what it is sent would else be tried for ever. One that lasted
 // is a gateway that is there, and makes its producers wait: a full disk, for one.
 
@@ -21,7 +21,7 @@ export class Patience {
     this.#onEnd = onEnd;
   }
 
-  /** Something waits, and there is no connection. */
+  /** Something waits, and there is no connection, or it was refused. */
   start(): void {
     this.#sinceMs ??= this.#clock.monotonicMs();
     if (this.#timer !== undefined) return;
@@ -39,9 +39,9 @@ export class Patience {
     this.#clear();
   }
 
-  /** Something was settled. */
+  /** Something got through. */
   progress(): void {
-    this.#sinceMs = undefined;
+    this.stop();
   }
 
   /** There is none any more, or an attempt has failed. */

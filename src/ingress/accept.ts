@@ -9,10 +9,12 @@ import type { Server as HttpServer } from 'node:http';
 import { connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import tls, { type TlsOptions } from 'node:tls';
+import type { ResourceLimits } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
 import type { Address, GatewayOptions } from '../base/gateway-options.ts';
+import { compileSchema } from '../codec/schema.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import { DrainRate } from '../flow/drain-rate.ts';
@@ -42,6 +44,8 @@ export interface AcceptData {
   readonly view: LogViewHandle;
   readonly lane: LaneHandle;
   readonly counters: SharedArrayBuffer;
+  /** Heap of a thread that decodes. */
+  readonly decodeLimits: ResourceLimits;
   /** Number of this thread, from 0: its row of the counters. */
   readonly thread: number;
   /** Several threads listen on the same port. */
@@ -111,6 +115,8 @@ export class Accept {
   readonly #tcp: TcpListeners;
   readonly #servers: (Server | HttpServer)[] = [];
   readonly #sockets = new Set<Socket>();
+  /** Connections of HTTP that have not asked for anything yet. */
+  readonly #silent = new Set<Socket>();
   readonly #tick: NodeJS.Timeout;
   readonly #delay: IntervalHistogram;
   listening: Listening = { http: undefined, tcp: undefined, unix: undefined };
@@ -121,6 +127,8 @@ export class Accept {
     const view = new LogView(data.view);
     const counters = new Counters(data.counters, data.thread);
     this.#data = data;
+    // A schema that cannot be used is told now, not to the first client.
+    for (const { schema } of Object.values(options.streams)) if (schema !== undefined) compileSchema(schema);
     this.#host = new Host({
       options,
       maxRecordBytes: data.maxRecordBytes,
@@ -134,7 +142,11 @@ export class Accept {
       drainRate: new DrainRate({ halfLifeMs: DRAIN_HALF_LIFE_MS }),
       recordBuckets: buckets(options.rateRecords),
       byteBuckets: buckets(options.rateBytes),
-      decode: new DecodePool({ threads: options.decodeThreads }),
+      decode: new DecodePool({
+        threads: options.decodeThreads,
+        resourceLimits: data.decodeLimits,
+        maxWaitingBytes: options.ingressBytes,
+      }),
       dedupe,
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
       counters,
@@ -188,13 +200,16 @@ export class Accept {
     this.#tcp.drain();
     const closed = this.#servers.map((s) => new Promise<void>((resolve) => s.close(() => resolve())));
     for (const s of this.#servers) if ('closeIdleConnections' in s) s.closeIdleConnections();
+    // For node:http these are not idle: it waits for their first request until a timeout that a closed server has no more.
+    for (const socket of this.#silent) if ('encrypted' in socket || socket.bytesRead === 0) socket.destroy();
     const timer = new AbortController();
     const late = new Promise<void>((resolve) => {
       const t = setTimeout(resolve, withinMs);
       timer.signal.addEventListener('abort', () => clearTimeout(t));
     });
     let over = false;
-    await Promise.race([Promise.all(closed).then(() => (over = true)), late]);
+    const done = Promise.all(closed).then(() => this.#host.allDone());
+    await Promise.race([done.then(() => (over = true)), late]);
     timer.abort();
     // A server says that it is closed before its last socket does.
     return { requests: this.#host.underWay, connections: over ? 0 : this.#sockets.size };
@@ -236,6 +251,15 @@ export class Accept {
       socket.on('error', () => undefined);
     });
     if (secure) server.on('tlsClientError', () => undefined);
+    if ('closeIdleConnections' in server) {
+      server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => {
+        this.#silent.add(socket);
+        socket.once('close', () => this.#silent.delete(socket));
+      });
+      for (const event of ['request', 'checkContinue', 'checkExpectation'] as const) {
+        server.on(event, (req) => this.#silent.delete(req.socket));
+      }
+    }
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const place = 'path' in where ? where.path : `${where.host}:${where.port}`;

@@ -12,6 +12,7 @@ import type { LogView } from '../pipeline/view.ts';
 import { Accept, type AcceptData, type Left, type Listening } from './accept.ts';
 import { AcceptThread, type Acceptor } from './accept-thread.ts';
 import { createCounters } from './counters.ts';
+import { heapCaps } from './memory.ts';
 import { Report } from './metrics.ts';
 
 /** `reusePort` is in node:net from here on. */
@@ -108,6 +109,7 @@ export class Gateway {
         view: log.view.handle,
         lane: lanes[thread],
         counters,
+        decodeLimits: heapCaps(log.options, options).decode,
         thread,
         reusePort: threads > 1,
       });

@@ -45,8 +45,8 @@ export class Host {
   draining = false;
   /** Credit that producers have and have not used: set aside in the budget, and no sign of load. */
   unspentBytes = 0;
-  /** Requests that are not answered yet. */
-  underWay = 0;
+  #underWay = 0;
+  readonly #whenDone: (() => void)[] = [];
   #paused = false;
   #scratch: Uint8Array = new Uint8Array(0);
   readonly #resume: (() => void)[] = [];
@@ -99,6 +99,24 @@ export class Host {
   /** Whether new records would be taken: what /readyz answers. */
   get ready(): boolean {
     return !this.draining && this.parts.view.state === 'open';
+  }
+
+  /** Requests that are not answered yet. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  begin(): void {
+    this.#underWay++;
+  }
+
+  done(): void {
+    if (--this.#underWay === 0) for (const go of this.#whenDone.splice(0)) go();
+  }
+
+  /** Resolves once nothing is under way: also what nobody waits for any more, as its client is gone. */
+  async allDone(): Promise<void> {
+    while (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenDone.push(resolve));
   }
 
   /** Appends, and keeps the books. @throws as `Lane.appendMany` */

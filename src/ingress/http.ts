@@ -79,7 +79,7 @@ function notAllowed(allow: string): Refusal {
 }
 
 async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Promise<void> {
-  host.underWay++;
+  host.begin();
   try {
     const { path, query } = checkRequest(req);
     // Before anything else is said: without a token nobody learns which streams or paths there are.
@@ -103,7 +103,7 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
   } catch (error) {
     answerError(host, req, res, error);
   } finally {
-    host.underWay--;
+    host.done();
   }
 }
 

@@ -14,6 +14,7 @@ import { FILL_BYTES } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
+import { decodeHeapMiB } from './decode-pool.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -39,9 +40,6 @@ const SLACK = 0.15;
 const MAIN_OLD_MIB = 48;
 const ACCEPT_OLD_MIB = 48;
 const COMMIT_OLD_MIB = 32;
-const DECODE_OLD_MIB = 24;
-/** A record that a schema checks is parsed: `[[],[],…` takes this many times its bytes. */
-const PARSED_PER_BYTE = 24;
 /** Young generation: three semi-spaces. */
 const ACCEPT_SEMI_MIB = 16;
 const WORKER_YOUNG_MIB = 12;
@@ -76,7 +74,7 @@ export function heapCaps(log: LogOptions, gateway: GatewayOptions): HeapCaps {
     },
     commit: workerCap(COMMIT_OLD_MIB + indexMiB, WORKER_YOUNG_MIB),
     accept: workerCap(ACCEPT_OLD_MIB + waitingMiB, 3 * ACCEPT_SEMI_MIB),
-    decode: workerCap(DECODE_OLD_MIB + toMiB(log.maxRecordBytes * PARSED_PER_BYTE), WORKER_YOUNG_MIB),
+    decode: workerCap(decodeHeapMiB(log.maxRecordBytes), WORKER_YOUNG_MIB),
   };
 }
 

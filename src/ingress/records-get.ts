@@ -37,7 +37,7 @@ export async function getRecords(
   stream: string,
   query: URLSearchParams | undefined,
 ): Promise<void> {
-  const from = wholeNumber(query, 'from', Number.MAX_SAFE_INTEGER);
+  let from = wholeNumber(query, 'from', Number.MAX_SAFE_INTEGER);
   const max = wholeNumber(query, 'max', READ_PAGE_RECORDS) ?? 1000;
   const waitMs = wholeNumber(query, 'waitMs', READ_WAIT_MS) ?? 0;
   const { view, budget, clock, options } = host.parts;
@@ -53,14 +53,17 @@ export async function getRecords(
     try {
       const { records, nextOffset } = view.page(stream, from, Math.max(1, max), READ_PAGE_BYTES);
       const leftMs = untilMs - clock.monotonicMs();
-      const over =
-        leftMs <= 0 || res.destroyed || host.draining || view.state === 'closed' || view.state === 'poisoned';
+      const over = leftMs <= 0 || host.draining || view.state === 'closed' || view.state === 'poisoned';
+      // Nobody is there: its 'close' has been, and would not release what is held.
+      if (res.destroyed) return answer(host, res, 200, '', []);
       if (records.length > 0 || over) {
         sending = true;
         res.once('close', () => budget.release(held));
         const headers = ['content-type', 'application/x-ndjson', 'x-next-offset', String(nextOffset)];
         return answer(host, res, 200, records.map(lineOf).join(''), headers);
       }
+      // What was looked through is not looked through again.
+      from = nextOffset;
     } finally {
       if (!sending) budget.release(held);
     }
