@@ -41,21 +41,23 @@ COPY --from=build /app/dist dist
 # A new volume takes owner and mode of the folder it is mounted on.
 RUN mkdir /data /etc/spillway && chown node:node /data && chmod 750 /data
 
-# Options of the gateway; each can be set again by -e, by --config, or behind `serve`.
-#   DRAIN_MS     below the ten seconds after which docker stop kills: so the report of what is left is still written
-#   the others   make the memory sum 493 MiB, for a container of 512 MiB that also runs the health check
-# and the heap caps that belong to them: V8 takes those only when it starts, and left alone takes more than the container has. In
-# NODE_OPTIONS, so that who sets other options can set other caps; `serve` says which, and refuses to start with larger ones.
+# Options of the gateway; each can be set again by -e, by a file (SPILLWAY_CONFIG), or behind `serve`.
+#   DRAIN_MS   below the ten seconds after which docker stop kills, so that the report of what is left is still written
+#   the others make the memory sum 488 MiB, for a container of 512 MiB in which the health check runs as well
+# The heap caps that belong to them are in NODE_OPTIONS: V8 takes them only when it starts, and left alone takes more than the
+# container has. Whoever sets other options sets other caps; `serve` says which, and does not start with larger ones.
 ENV NODE_ENV=production \
-    NODE_OPTIONS="--max-old-space-size=95 --max-semi-space-size=16" \
+    NODE_OPTIONS="--max-old-space-size=87 --max-semi-space-size=16" \
     SPILLWAY_DIR=/data \
     SPILLWAY_HTTP=0.0.0.0:8080 \
     SPILLWAY_TCP=0.0.0.0:8081 \
     SPILLWAY_TOKENS=/etc/spillway/tokens \
     SPILLWAY_DRAIN_MS=8000 \
-    SPILLWAY_MAX_CONNECTIONS=512 \
-    SPILLWAY_MAX_WAITING_BYTES=16MiB \
-    SPILLWAY_INGRESS_BYTES=16MiB
+    SPILLWAY_LANE_BYTES=8MiB \
+    SPILLWAY_MAX_WAITING_BYTES=8MiB \
+    SPILLWAY_INGRESS_BYTES=16MiB \
+    SPILLWAY_DECODED_BODY_BYTES=8MiB \
+    SPILLWAY_MAX_CONNECTIONS=256
 
 USER node
 VOLUME /data

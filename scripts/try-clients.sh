@@ -256,6 +256,7 @@ if [ -d "$sender" ]; then
   node "$work/app.cjs" "$PWD" | tee "$work/expected" | timeout 30 node "$sender/dist/bin.js" --config "$work/pino-pipe.json" >"$work/out" 2>&1
   found pino-pipe "$work/expected" "pino | pino-http-send $version: --config with bodyType ndjson and headers (it sends no Content-Type of its own, and flags set none)" any-order
   options pino-transport
+  rm -f "$work/expected"
   printf 'module.exports = require("%s").createWriteStream;\n' "$sender" >"$work/transport.cjs"
   timeout 30 node "$work/app.cjs" "$PWD" "$work/expected" "$work/transport.cjs" "$work/pino-transport.json" >"$work/out" 2>&1
   until_there pino-transport 1001

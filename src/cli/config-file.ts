@@ -2,10 +2,10 @@
 // Promises: at most CONFIG_BYTES are read; one document, UTF-8, a table at the top; a syntax error, a key given twice or a
 // tag nobody knows is one line with file and line. What a key means is not known here (config.ts).
 
-import { closeSync, openSync, readSync } from 'node:fs';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type YAMLMap } from 'yaml';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { show } from '../base/options.ts';
+import { readBounded } from '../platform/bounded-file.ts';
 
 /** Largest file; a nest of brackets this deep is still parsed without exhausting the stack. */
 const CONFIG_BYTES = 64 * 1024;
@@ -26,27 +26,16 @@ function refuse(where: string, message: string, subject: string): never {
   throw new SpillwayError('INVALID_OPTION', `${where}: ${line}`, { subject });
 }
 
-/** Bounded by reading, not by the size that the file claims: it may be a pipe. */
 function readText(path: string): string {
-  const bytes = Buffer.alloc(CONFIG_BYTES + 1);
-  let length = 0;
+  let bytes: Buffer | undefined;
   try {
-    const fd = openSync(path, 'r');
-    try {
-      while (length < bytes.length) {
-        const read = readSync(fd, bytes, length, bytes.length - length, null);
-        if (read === 0) break;
-        length += read;
-      }
-    } finally {
-      closeSync(fd);
-    }
+    bytes = readBounded(path, CONFIG_BYTES);
   } catch (error) {
     return refuse(path, `option 'config': expected a readable file, got: ${reasonOf(error)}`, 'config');
   }
-  if (length > CONFIG_BYTES) refuse(path, `option 'config': expected at most ${CONFIG_BYTES} bytes`, 'config');
+  if (bytes === undefined) return refuse(path, `option 'config': expected at most ${CONFIG_BYTES} bytes`, 'config');
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
     return refuse(path, "option 'config': expected UTF-8", 'config');
   }

@@ -59,9 +59,13 @@ function asText({ name, value, origin, spec }: Row): string {
   return `${head}    ${spec.sentence} (${facts.join('; ')})\n`;
 }
 
+function memoryLine(bytes: number, what: string): string {
+  return `${(bytes / 2 ** 20).toFixed(1).padStart(8)} MiB  ${what}\n`;
+}
+
 function memoryText({ rows, totalBytes }: MemorySum): string {
-  const line = (bytes: number, what: string): string => `${(bytes / 2 ** 20).toFixed(1).padStart(8)} MiB  ${what}\n`;
-  return `memory, at most\n${rows.map((row) => line(row.bytes, row.what)).join('')}${line(totalBytes, 'together')}`;
+  const lines = rows.map((row) => memoryLine(row.bytes, row.what)).join('');
+  return `memory, at most\n${lines}${memoryLine(totalBytes, 'together')}`;
 }
 
 /** @returns exit status 0 @throws INVALID_OPTION where `serve` would refuse to start with the same flags */

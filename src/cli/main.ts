@@ -9,6 +9,7 @@ import { addServeFlags } from './config.ts';
 import { explainCommand } from './explain.ts';
 import { addLogFlags, logOptionsFrom } from './flags.ts';
 import { ingest } from './ingest.ts';
+import { addLoadFlags, loadCommand } from './load.ts';
 import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
@@ -111,6 +112,12 @@ function program(): Command {
       status = await serveCommand(o);
     },
   );
+
+  addLoadFlags(root.command('load').description('offer load at a stated rate, and say what came of it'))
+    .option('--json', 'print one JSON object as the last line')
+    .action(async (o: Record<string, unknown>) => {
+      status = await loadCommand(o, o['json'] === true);
+    });
 
   root
     .command('token')

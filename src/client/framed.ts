@@ -39,7 +39,6 @@ import { Patience } from './patience.ts';
 
 /** Longest pause that a gateway can ask for. */
 const MAX_PAUSE_MS = 60_000;
-
 const noOptions: AppendOptions = {};
 const carried = ['key', 'unterminated'];
 
@@ -375,7 +374,6 @@ export class FramedClient implements Client {
   }
 
   async #close(): Promise<void> {
-    if (this.#state === 'closed') return;
     this.#state = 'draining';
     this.#hold();
     try {

@@ -6,10 +6,10 @@
 // Limits: MAX_TOKENS entries, as every request is compared with all of them; TOKEN_FILE_BYTES read at most.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
 import { show } from '../base/options.ts';
+import { readBounded } from '../platform/bounded-file.ts';
 
 export const MAX_TOKEN_BYTES = 1024;
 export const MAX_TOKENS = 1000;
@@ -41,26 +41,14 @@ function refuse(path: string, line: number | undefined, expected: string): never
   throw new SpillwayError('INVALID_OPTION', `${where}: option 'tokens': ${expected}`, { subject: 'tokens' });
 }
 
-/** Bounded by reading: a file may be a pipe, or endless. */
-function readFile(path: string): string {
-  const bytes = Buffer.alloc(TOKEN_FILE_BYTES + 1);
-  let length = 0;
+function readText(path: string): string {
+  let bytes: Buffer | undefined;
   try {
-    const fd = openSync(path, 'r');
-    try {
-      for (;;) {
-        const read = readSync(fd, bytes, length, bytes.length - length, null);
-        length += read;
-        if (read === 0 || length === bytes.length) break;
-      }
-    } finally {
-      closeSync(fd);
-    }
+    bytes = readBounded(path, TOKEN_FILE_BYTES);
   } catch (error) {
     return refuse(path, undefined, `expected a readable file, got: ${reasonOf(error)}`);
   }
-  if (length > TOKEN_FILE_BYTES) refuse(path, undefined, `expected at most ${TOKEN_FILE_BYTES} bytes`);
-  return bytes.toString('utf8', 0, length);
+  return bytes?.toString('utf8') ?? refuse(path, undefined, `expected at most ${TOKEN_FILE_BYTES} bytes`);
 }
 
 function parseLine(path: string, number: number, line: string): Entry {
@@ -78,7 +66,7 @@ function parseLine(path: string, number: number, line: string): Entry {
 function parse(path: string): readonly Entry[] {
   const entries: Entry[] = [];
   const lineOf = new Map<string, number>();
-  for (const [i, whole] of readFile(path).split('\n').entries()) {
+  for (const [i, whole] of readText(path).split('\n').entries()) {
     const line = whole.split('#', 1)[0].trim();
     if (line === '') continue;
     const entry = parseLine(path, i + 1, line);

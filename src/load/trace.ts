@@ -3,9 +3,9 @@
 // other moment: seconds, or by its size milli-, micro- or nanoseconds. Only differences count. Rows out of order are put in
 // order. Limits: TRACE_BYTES; no line breaks in quoted fields.
 
-import { closeSync, openSync, readSync } from 'node:fs';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { show } from '../base/options.ts';
+import { readBounded } from '../platform/bounded-file.ts';
 
 const TRACE_BYTES = 64 * 1024 * 1024;
 const timeColumn = /^(?:timestamp|time|ts|at)$/i;
@@ -66,25 +66,12 @@ export function parseTrace(text: string, path: string): Float64Array {
 
 /** @throws INVALID_OPTION */
 export function readTrace(path: string): Float64Array {
-  const parts: Buffer[] = [];
-  let bytes = 0;
+  let bytes: Buffer | undefined;
   try {
-    const fd = openSync(path, 'r');
-    try {
-      for (;;) {
-        const part = Buffer.alloc(1024 * 1024);
-        const read = readSync(fd, part);
-        if (read === 0) break;
-        parts.push(part.subarray(0, read));
-        bytes += read;
-        if (bytes > TRACE_BYTES) break;
-      }
-    } finally {
-      closeSync(fd);
-    }
+    bytes = readBounded(path, TRACE_BYTES);
   } catch (error) {
     return refuse(path, `expected a readable file, got: ${reasonOf(error)}`);
   }
-  if (bytes > TRACE_BYTES) refuse(path, `expected at most ${TRACE_BYTES} bytes`);
-  return parseTrace(Buffer.concat(parts).toString('utf8'), path);
+  if (bytes === undefined) return refuse(path, `expected at most ${TRACE_BYTES} bytes`);
+  return parseTrace(bytes.toString('utf8'), path);
 }

@@ -4,7 +4,8 @@ import t, { type Test } from 'tap';
 import { join } from 'node:path';
 import { connect } from '../../src/client/connect.ts';
 import type { Client } from '../../src/client/client.ts';
-import type { ClientOptionsInput } from '../../src/client/options.ts';
+import { FramedClient } from '../../src/client/framed.ts';
+import { resolveClientOptions, type ClientOptionsInput } from '../../src/client/options.ts';
 import { codeOf, directory, until, within } from '../support/log-support.ts';
 import { FakeGateway, type Arrived, type FakeConnection, type Script } from '../support/client-gateway.ts';
 
@@ -281,16 +282,88 @@ scripted('an ERROR for a range rejects exactly these records, and the connection
   t.match(client.stats(), { records: 5, rejectedRecords: 4, connections: 1, waitingRecords: 0, waitingBytes: 0 });
 });
 
-scripted('an ERROR that names a time is obeyed: nothing new is sent before it', async (t, start) => {
+scripted('refused for the time being: sent again in order, after the time that was named', async (t, start) => {
+  let arrivedMs = 0;
+  const { gateway, client } = await start({
+    creditBytes: 400,
+    onAppend: (connection, append) => {
+      if (connection.number > 1) {
+        arrivedMs ||= performance.now();
+        return connection.store(append);
+      }
+      const { firstSequence, records } = append;
+      // A part first: what is behind it is to be waited for, and nothing new sent.
+      connection.refuse(firstSequence, 1, 'SHED', connection.number === 0 ? 0 : 300);
+      connection.credit(10_000);
+      setImmediate(() => connection.refuse(firstSequence + 1, records - 1, 'DISK_FULL'));
+    },
+  });
+  const startedMs = performance.now();
+  const appends = numbered(0, 12).map((p) => client.append('s', p));
+  t.same(
+    await Promise.all(appends),
+    numbered(0, 12).map((_, i) => ({ offset: i })),
+  );
+  t.same(gateway.payloads(), numbered(0, 12));
+  t.same(
+    gateway.connections.map((c) => [c.hello!.firstSequence, c.saidBye]),
+    [
+      [0, true],
+      [0, true],
+      [0, false],
+    ],
+  );
+  t.equal(gateway.connections[0].appends.length, 1, 'nothing new behind what was refused');
+  t.ok(arrivedMs - startedMs > 280, `${arrivedMs - startedMs} ms`);
+  t.match(client.stats(), { records: 12, rejectedRecords: 0, duplicateRecords: 0 });
+  t.ok(client.stats().resentRecords > 0);
+});
+
+scripted(
+  'refused for the time being, but what is behind it was stored: rejected, as it would come out of order',
+  async (t, start) => {
+    const held: Arrived[] = [];
+    const { gateway, client } = await start({ onAppend: (_, append) => void held.push(append) });
+    const appends = numbered(0, 3).map((p) => client.append('s', p));
+    await until(() => held.length === 1, 'arrived');
+    gateway.last.refuse(0, 1, 'RATE_LIMITED');
+    gateway.last.ack([{ firstSequence: 1, firstOffset: 0, records: 1, flags: 0 }]);
+    t.equal(await codeOf(appends[0]), 'RATE_LIMITED');
+    t.same(await appends[1], { offset: 0 });
+    gateway.script = {};
+    gateway.last.refuse(2, 1, 'SHED');
+    t.same(await appends[2], { offset: 0 }, 'the last of them is sent again');
+    t.equal(gateway.last.hello!.firstSequence, 2);
+  },
+);
+
+scripted('refused for the time being, all the time: given up with the code of the refusal', async (t, start) => {
+  const { gateway, client } = await start(
+    {
+      onAppend: (connection, { firstSequence, records }) => connection.refuse(firstSequence, records, 'DISK_FULL', 50),
+    },
+    { connectTimeoutMs: 1_000, giveUpMs: 400 },
+  );
+  const appends = [client.append('s', 'a'), client.appendMany('s', ['b', 'c'])];
+  await Promise.all(
+    appends.map((a: Promise<unknown>) => t.rejects(a, { code: 'DISK_FULL', message: /given up after 400 ms/ })),
+  );
+  t.ok(gateway.connections.length > 2);
+  gateway.script = {};
+  t.same(await client.append('s', 'd'), { offset: 0 });
+  t.equal(gateway.last.appends[0].firstSequence, 0, 'by another producer');
+});
+
+scripted('dropped on purpose: rejected, and nothing new is sent before the time that was named', async (t, start) => {
   let arrivedMs = 0;
   const { gateway, client } = await start({
     onAppend: (connection, append) => {
-      if (append.firstSequence === 0) return connection.refuse(0, 1, 'RATE_LIMITED', 300);
+      if (append.firstSequence === 0) return connection.refuse(0, 1, 'DROPPED', 300);
       arrivedMs = performance.now();
       connection.store(append);
     },
   });
-  t.equal(await codeOf(client.append('s', 'a')), 'RATE_LIMITED');
+  t.equal(await codeOf(client.append('s', 'a')), 'DROPPED');
   const refusedMs = performance.now();
   t.same(await client.append('s', 'b'), { offset: 0 });
   t.ok(arrivedMs - refusedMs > 250, `sent ${arrivedMs - refusedMs} ms later`);
@@ -448,6 +521,22 @@ t.test('given up: what waits is rejected with DISCONNECTED, and a new producer b
   t.equal(gateway.last.appends[0].firstSequence, 0);
   t.same(gateway.payloads(), ['again']);
   t.same(gateway.violations, []);
+  await client.close();
+});
+
+t.test('a gateway that has fallen silent is taken for dead', async (t) => {
+  const gateway = await FakeGateway.start(t, {
+    onAppend: (connection, append) => {
+      if (connection.number > 0) connection.store(append);
+    },
+  });
+  const client = await FramedClient.connect({ ...resolveClientOptions(gateway.url, patient), silenceMs: 200 });
+  const append = client.append('s', 'x');
+  await until(() => gateway.connections[0].appends.length === 1, 'sent');
+  t.same(await within(append, 'sent again'), { offset: 0 });
+  t.equal(gateway.connections.length, 2);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  t.equal(gateway.connections.length, 2, 'with nothing under way silence means nothing');
   await client.close();
 });
 

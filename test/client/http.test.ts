@@ -4,7 +4,8 @@ import t, { type Test } from 'tap';
 import { connect } from '../../src/client/connect.ts';
 import type { Client } from '../../src/client/client.ts';
 import { fitsLine, piecesOf } from '../../src/client/http-body.ts';
-import type { ClientOptionsInput } from '../../src/client/options.ts';
+import { HttpClient } from '../../src/client/http.ts';
+import { resolveClientOptions, type ClientOptionsInput } from '../../src/client/options.ts';
 import { codeOf, until, within } from '../support/log-support.ts';
 import { FakeHttp, type Came, type Plan } from '../support/client-http.ts';
 
@@ -222,6 +223,29 @@ t.test('a refusal after an attempt that was cut says nothing about that attempt'
     return { kind: 'answer', status: 401, body: { error: 'UNAUTHORIZED', message: 'no', retryable: false } };
   });
   await t.rejects(client.append('s', 'x'), { code: 'DISCONNECTED', message: /UNAUTHORIZED.*may or may not/ });
+});
+
+t.test('a request without an answer is sent again under its key', async (t) => {
+  const gateway = await FakeHttp.start(t, ({ number }) => (number === 0 ? { kind: 'hold' } : undefined));
+  const client = await HttpClient.connect({ ...resolveClientOptions(gateway.url, patient), silenceMs: 200 });
+  t.same(await within(client.append('s', 'x'), 'sent again'), { offset: 0 });
+  t.equal(gateway.came.length, 2);
+  t.equal(gateway.came[0].key, gateway.came[1].key);
+  gateway.held[0]();
+  await client.close();
+});
+
+t.test('something in between that is no gateway: 502 is tried again, dropped records are not', async (t) => {
+  const { gateway, client } = await start(t, ({ number }) => {
+    if (number === 0) return { kind: 'answer', status: 502, body: 'bad gateway' };
+    if (number === 1)
+      return { kind: 'answer', status: 500, body: { error: 'INTERNAL', message: 'bug', retryable: true } };
+    const body = { error: 'DROPPED', message: 'dropped', retryable: true };
+    return number === 3 ? { kind: 'answer', status: 429, body, headers: { 'retry-after': '1' } } : undefined;
+  });
+  t.same(await client.append('s', 'a'), { offset: 0 });
+  t.equal(await codeOf(client.append('s', 'b')), 'DROPPED');
+  t.equal(gateway.came.length, 4);
 });
 
 t.test('given up: unreachable is DISCONNECTED, refused all the time is what it was refused with', async (t) => {

@@ -7,7 +7,8 @@ import { payloadsOf } from '../../src/codec/append-frame.ts';
 import { APPEND_HEADER_BYTES } from '../../src/codec/frames.ts';
 import { Backoff } from '../../src/client/backoff.ts';
 import { ChunkPool } from '../../src/client/chunk.ts';
-import { Outbox, type Part } from '../../src/client/outbox.ts';
+import { Outbox } from '../../src/client/outbox.ts';
+import type { Part } from '../../src/client/runs.ts';
 
 const failed = new SpillwayError('DROPPED', 'dropped');
 
@@ -16,7 +17,7 @@ type Step =
   | { readonly do: 'many'; readonly stream: string; readonly bytes: number; readonly records: number }
   | { readonly do: 'send'; readonly credit: number; readonly closed: boolean }
   | { readonly do: 'written' }
-  | { readonly do: 'settle'; readonly records: number; readonly refuse: boolean; readonly gap: number }
+  | { readonly do: 'settle'; readonly records: number; readonly how: 'ack' | 'refuse' | 'defer'; readonly gap: number }
   | { readonly do: 'reconnect' };
 
 const stream = fc.constantFrom('a', 'b');
@@ -46,7 +47,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('settle' as const),
       records: fc.integer({ min: 1, max: 200 }),
-      refuse: fc.boolean(),
+      how: fc.constantFrom('ack' as const, 'ack' as const, 'refuse' as const, 'defer' as const),
       gap: fc.integer({ min: 0, max: 3 }),
     }),
   },
@@ -68,6 +69,8 @@ async function play(steps: readonly Step[]): Promise<void> {
   const writing: { part: Part; bytes: Buffer }[] = [];
   let sentTo = 0;
   let front = 0;
+  /** What was refused for the time being ends here. */
+  let deferredTo = 0;
   let offset = 0;
   const finish = (): void => {
     const { part, bytes: before } = writing.shift()!;
@@ -80,7 +83,7 @@ async function play(steps: readonly Step[]): Promise<void> {
     if (part.firstSequence !== sentTo) throw new Error(`sequence ${part.firstSequence} where ${sentTo} is next`);
     const own = part.end - part.from + APPEND_HEADER_BYTES;
     if (own > 16_384) throw new Error(`a frame of ${own} bytes`);
-    if (own > credit && (sentTo > front || part.records > 1)) throw new Error('more than the credit');
+    if (own > credit && (sentTo > deferredTo || part.records > 1)) throw new Error('more than the credit');
     const body = part.chunk.bytes.subarray(part.from, part.end);
     payloadsOf(body).forEach((p, i) => {
       const { stream: name, text } = made[part.firstSequence + i];
@@ -90,13 +93,17 @@ async function play(steps: readonly Step[]): Promise<void> {
     sentTo += part.records;
     return true;
   };
-  const settle = (wanted: number, refuse: boolean, gap: number): void => {
-    const records = Math.min(wanted, sentTo - front);
+  const settle = (wanted: number, how: 'ack' | 'refuse' | 'defer', gap: number): void => {
+    const records = Math.min(wanted, sentTo - deferredTo);
     if (records === 0) return;
-    if (refuse) outbox.refuse(front, records, failed);
-    else outbox.acknowledge(front, (offset += gap), records, false, 0);
-    for (let i = 0; i < records; i++) fate[front + i] = refuse ? 'refused' : offset++;
-    front += records;
+    const from = deferredTo;
+    deferredTo += records;
+    if (how === 'defer') return outbox.defer(from, records, failed);
+    if (how === 'refuse') outbox.refuse(from, records, failed);
+    else outbox.acknowledge(from, (offset += gap), records, false, 0);
+    for (let i = front; i < from; i++) fate[i] = 'refused';
+    for (let i = 0; i < records; i++) fate[from + i] = how === 'refuse' ? 'refused' : offset++;
+    front = deferredTo;
   };
   const add = (name: string, texts: string[], one: boolean): void => {
     const from = made.length;
@@ -114,15 +121,18 @@ async function play(steps: readonly Step[]): Promise<void> {
       add(s.stream, texts, false);
     } else if (s.do === 'send') send(s.credit, s.closed);
     else if (s.do === 'written' && writing.length > 0) finish();
-    else if (s.do === 'settle') settle(s.records, s.refuse, s.gap);
+    else if (s.do === 'settle') settle(s.records, s.how, s.gap);
     else if (s.do === 'reconnect') {
       outbox.rewind();
-      sentTo = front;
+      sentTo = deferredTo = front;
     }
-    if (outbox.front !== front || outbox.underWay !== sentTo - front) throw new Error('front or what is under way');
+    const fine = outbox.underWay === sentTo - deferredTo && outbox.defers === deferredTo > front;
+    if (outbox.front !== front || !fine) throw new Error('front or what is under way');
   }
-  do settle(1_000_000, false, 0);
-  while (send(1 << 20, false));
+  settle(1_000_000, 'ack', 0);
+  outbox.rewind();
+  sentTo = deferredTo = front;
+  while (send(1 << 20, false)) settle(1_000_000, 'ack', 0);
   while (writing.length > 0) finish();
   const { calls: waiting } = outbox;
   if (waiting.length + waiting.waitingBytes + waiting.waitingRecords !== 0) throw new Error('something waits');

@@ -5,7 +5,7 @@ import http from 'node:http';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as zlib from 'node:zlib';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { errorKinds, type ErrorCode } from '../../src/base/errors.ts';
 import { MAX_HEADERS } from '../../src/base/limits.ts';
 import { tokenDigest } from '../../src/ingress/auth.ts';
@@ -39,6 +39,28 @@ async function payloads(port: number, stream: string): Promise<string[]> {
   const answer = await ask(port, { path: `${recordsOf(stream)}?max=10000` });
   return linesOf(answer).map((l) => l.payload ?? `base64:${l.payloadBase64}`);
 }
+
+/** Refused, and goes on as if nothing had been said: how that ends is looked at below, once it has had its time. */
+async function deafClient(t: Test): Promise<() => Promise<void>> {
+  const g = await Inside.start({ teardown: () => undefined }, { wireBodyBytes: '8KiB' });
+  const raw = await Raw.connect(g.port);
+  raw.write(
+    `POST ${recordsOf('s')} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n`,
+  );
+  isError(t, await raw.answer(), 'BODY_TOO_LARGE', 'a client that does not listen');
+  const sending = setInterval(() => raw.write('x'), 50);
+  const startedMs = performance.now();
+  const ended = raw.ended(12_000).finally(() => clearInterval(sending));
+  ended.catch(() => undefined);
+  return async () => {
+    await ended;
+    t.ok(performance.now() - startedMs > 1000, 'it had its time');
+    await g.end(t);
+    rmSync(g.dir, { recursive: true, force: true });
+  };
+}
+
+const deaf = deafClient(t);
 
 t.test('routes: what is there, what is not, and which method', async (t) => {
   const g = await Inside.start(t);
@@ -331,7 +353,7 @@ t.test('limits of a body: on the wire, decoded, records, announced or not', asyn
   const refused = await announced.answer();
   isError(t, refused, 'BODY_TOO_LARGE', 'announced: before a byte of it was sent');
   t.equal(refused.headers['connection'], 'close');
-  await announced.ended();
+  announced.destroy();
 
   const chunked = await Raw.connect(port);
   chunked.write(
@@ -339,7 +361,7 @@ t.test('limits of a body: on the wire, decoded, records, announced or not', asyn
   );
   for (let i = 0; i < 9; i++) chunked.write(`400\r\n${'y'.repeat(KIB)}\r\n`);
   isError(t, await chunked.answer(), 'BODY_TOO_LARGE', 'chunked: as soon as it is too much');
-  await chunked.ended();
+  chunked.destroy();
   await g.isAtRest(t, 'after bodies that are too large');
 
   const fine = await Raw.connect(port);
@@ -592,6 +614,8 @@ t.test('a body that breaks off: nothing of it is stored, nothing stays held', as
   isStored(t, await post(g.port, 'broken', 'whole', { ...ndjson, 'idempotency-key': 'k' }), 'the key is free');
   await g.end(t);
 });
+
+t.test('a client that never ends a body that was refused is cut after a while', async () => (await deaf)());
 
 t.test('errors: every status that HTTP can answer with is one of the table', async (t) => {
   const statuses = new Set<number>(Object.values(errorKinds).map((k) => k.status));

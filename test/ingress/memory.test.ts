@@ -52,6 +52,15 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
       `${option}: a row names it`,
     );
   }
+  const two = sum({}, { acceptThreads: 2, decodeThreads: 3 });
+  const bytesOf = (what: string) => two.rows.find((row) => row.what === what)?.bytes ?? 0;
+  t.equal(bytesOf('connections'), 2 * 1024 * 80 * 1024, 'per accept thread');
+  t.equal(bytesOf('bodies under way'), 2 * 32 * MIB);
+  t.equal(bytesOf('worker threads'), (1 + 2 + 6) * 8 * MIB);
+  const lanes = bytesOf('lanes') / (16 * MIB);
+  t.ok(lanes > 3 && lanes < 3.01, `a lane each, and the log's own: ${lanes}`);
+  const bodies = bytesOf('bodies being decoded') / (16 * MIB + 8 * MIB + 64 * 1024);
+  t.equal(bodies, 2 + 6, 'one more than threads that decode, of each accept thread');
   t.ok(sum({}, { dedupeMs: 0 }).totalBytes < plain, 'nobody remembered, nothing kept');
 });
 
@@ -109,7 +118,8 @@ t.test('the limit: the option, else the tightest group of this process', async (
       {
         '/proc/self/cgroup': '0::/a/b\n',
         '/sys/fs/cgroup/a/b/memory.max': String(GIB),
-        '/sys/fs/cgroup/a/memory.max': 'max',
+        '/sys/fs/cgroup/a/memory.max': String(2 * GIB),
+        '/sys/fs/cgroup/memory.max': 'max',
       },
       { bytes: GIB, where: '/sys/fs/cgroup/a/b/memory.max' },
     ],

@@ -28,7 +28,7 @@ function all(arrivals: Arrivals, endMs: number, maxCount = MAX): number[] {
 
 /** Variance of the counts per window over their mean: 1 for independent arrivals, 0 for even ones. */
 function dispersion(times: readonly number[], endMs: number, windowMs: number): number {
-  const counts = new Array<number>(Math.floor(endMs / windowMs)).fill(0);
+  const counts = Array.from({ length: Math.floor(endMs / windowMs) }, () => 0);
   for (const at of times) if (at < counts.length * windowMs) counts[Math.floor(at / windowMs)]++;
   const mean = times.length / counts.length;
   return counts.reduce((sum, n) => sum + (n - mean) ** 2, 0) / counts.length / mean;

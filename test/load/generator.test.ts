@@ -139,7 +139,10 @@ t.test('a target that never answers: bounded by end and grace', async (t) => {
     maxUnderWay: 100,
     answer: (n) => (n === 9 ? 4000 : n === 8 ? GRACE_MS + 500 : 1),
   });
+  await late.timer.run(new Promise<void>((resolve) => void late.timer.after(60_000, resolve)));
+  t.equal(late.target.underWay, 0, 'by now the last has answered');
   t.match(late.tally, { accepted: 9, unanswered: 1 }, 'within the grace it counts, behind it no more');
+  t.equal(late.tally.latencyUs.count, 9);
   t.ok(near(late.report.seconds, 4.9), `the rate is over all the time it took: ${late.report.seconds} s`);
 });
 

@@ -21,6 +21,9 @@ const proofs = [
   'kills',
   'power',
   'full-disk',
+  'gateway-kills',
+  'gateway-cuts',
+  'gateway-drain',
   'matrix',
   'planted',
 ] as const;

@@ -45,7 +45,7 @@ export class VirtualTimer implements Timer {
     watched.catch(() => undefined);
     for (let step = 0; step < MAX_STEPS; step++) {
       // Promise jobs: what an answer sets off needs a few turns of them.
-      for (let turn = 0; turn < 20; turn++) await undefined;
+      for (let turn = 0; turn < 20; turn++) await Promise.resolve();
       if (settled) return watched;
       if (step % 64 === 0) this.#queue = this.#queue.filter((event) => !event.dead);
       let first: Event | undefined;
