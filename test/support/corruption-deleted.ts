@@ -96,7 +96,13 @@ function reader(s: Subject, disk: SimDisk, from: number | undefined, stream?: st
 
 function verifies(s: Subject, disk: SimDisk): Found {
   const lost = lostWith(s, disk);
-  const { problems, records } = verify(disk, DIR);
+  let verified: ReturnType<typeof verify>;
+  try {
+    verified = verify(disk, DIR);
+  } catch (failure) {
+    return `throws ${String(failure)}`;
+  }
+  const { problems, records } = verified;
   const ofNote = problems.filter((p) => !p.file.endsWith('.idx') || disk.exists(`${DIR}/${p.file}`));
   if (lost.length === 0 && ofNote.length > 0) return `says ${ofNote[0].message}`;
   if (lost.length === 0 || problems.length === 0)

@@ -131,7 +131,12 @@ export function judge(subject: Subject, disk: SimDisk): Verdict {
   // Without an error the log ends where it did, or, killed, one batch earlier: then for all three programs.
   const end = error === undefined && start + records.length === subject.mayEnd ? subject.mayEnd : subject.end;
   if (records.length > end - start) return { wrong: `a reader hands out ${records.length} records of ${end - start}` };
-  const { problems } = verify(disk, DIR);
+  let problems: readonly Problem[];
+  try {
+    ({ problems } = verify(disk, DIR));
+  } catch (failure) {
+    return { wrong: `verify throws ${String(failure)}` };
+  }
   if (problems.length > 0 && !problems.every(saysWhere))
     return { wrong: `verify reports no place: ${JSON.stringify(problems)}` };
   let opened: SpillwayError | undefined;
