@@ -117,7 +117,7 @@ export class LogReader {
   #startOffset(): number {
     const listing = listDirectory(this.#io, this.#dir);
     // Made before the first segment, and never removed.
-    if (!listing.hasCheckpoint && listing.segments.length === 0) return 0;
+    if (!listing.hasCheckpoint && listing.segments.length + listing.indexes.size === 0) return 0;
     const checkpoint = this.#checkpoint();
     if (!('invalid' in checkpoint)) return checkpoint.startOffset;
     if (checkpoint.newer !== true) throw this.#corrupt(CHECKPOINT_FILE, 0, 0, checkpoint.invalid);
@@ -129,7 +129,12 @@ export class LogReader {
     const listing = listDirectory(this.#io, this.#dir);
     const base = listing.segments.findLast((s) => s <= this.#next);
     if (base === undefined) {
-      if (listing.segments.length === 0) return undefined;
+      if (listing.segments.length === 0) {
+        const durable = this.#knownDurable();
+        // Listed again: the first segment may have come in between.
+        if (durable <= this.#next || listDirectory(this.#io, this.#dir).segments.length > 0) return undefined;
+        throw this.#corrupt(segmentName(this.#next), 0, this.#next, 'all segments are missing', durable - 1);
+      }
       // Asked for after the listing: a start that had moved by then would be above what is wanted.
       const start = this.#startOffset();
       if (start > this.#next) throw this.#overtaken(start);

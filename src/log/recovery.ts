@@ -147,7 +147,7 @@ export function listDirectory(io: FileIo, dir: string): DirectoryListing {
   }
   if (names === undefined) throw new SpillwayError('DIR_UNUSABLE', `${dir}: no such directory`, { subject: dir });
   const listing = sortNames(names);
-  const isLog = listing.hasCheckpoint || listing.segments.length > 0;
+  const isLog = listing.hasCheckpoint || listing.segments.length + listing.indexes.size > 0;
   if (!isLog && listing.foreign.length > 0) {
     throw new SpillwayError(
       'NOT_A_LOG',
@@ -165,7 +165,8 @@ function usable(
   problems: Problem[],
 ): Checkpoint | undefined {
   if (checkpoint === undefined) {
-    if (listing.segments.length > 0) problems.push(checkpointProblem('the file is missing'));
+    // Indexes alone tell of a log too: a new one would take them for its own.
+    if (listing.segments.length + listing.indexes.size > 0) problems.push(checkpointProblem('the file is missing'));
     return undefined;
   }
   if (!('invalid' in checkpoint)) return checkpoint;

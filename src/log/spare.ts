@@ -120,9 +120,7 @@ export class Spare {
       this.#dropFilling();
       throw error;
     }
-    io.close(this.#fillFd);
-    this.#fillFd = undefined;
-    this.#filled = 0;
+    this.#closeFilling();
     io.rename(`${this.#path}.tmp`, this.#path);
     this.#ready = true;
   }
@@ -139,9 +137,15 @@ export class Spare {
 
   #dropFilling(): void {
     if (this.#fillFd === undefined) return;
-    this.#io.close(this.#fillFd);
+    this.#closeFilling();
     this.#io.unlink(`${this.#path}.tmp`);
+  }
+
+  /** The descriptor is gone even where closing it reports an error: the next try begins with a new file. */
+  #closeFilling(): void {
+    const fd = this.#fillFd!;
     this.#fillFd = undefined;
     this.#filled = 0;
+    this.#io.close(fd);
   }
 }

@@ -295,6 +295,15 @@ t.test('the checkpoint: one copy damaged is no loss, both or none is said', asyn
     openProblems: [{ file: 'checkpoint', message: /missing/ }],
     verified: { ok: false },
   });
+  const indexes = copyOf(t, dir);
+  for (const name of ['checkpoint', segmentName(0), segmentName(SECOND), segmentName(ACTIVE)]) {
+    rmSync(join(indexes, name));
+  }
+  t.match(
+    outcomeOf(indexes),
+    { openCode: 'CORRUPT', verified: { ok: false }, read: { error: { code: 'CORRUPT' } } },
+    'of a log that left its indexes alone',
+  );
 });
 
 t.test('a checkpoint of a newer version is refused, even where the older copy could be read', async (t) => {

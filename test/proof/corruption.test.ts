@@ -2,4 +2,4 @@ import t from 'tap';
 import { prove } from './corruption.ts';
 import { testProof } from './proof.ts';
 
-t.test('corruption tables, quick', { timeout: 120_000 }, (t) => testProof(t, prove));
+t.test('corruption tables, quick', { timeout: 240_000 }, (t) => testProof(t, prove));

@@ -1,18 +1,25 @@
-// Crash explorer. Every sequence of up to four steps (three in the quick run) of {append batch, roll, truncate, close and
-// reopen}, and random longer ones, from a fresh log and from one with sealed and recycled segments; a crash in the midst of every call to the disk;
-// after it every subset of what was not on stable storage, as far as a bound, in pages of 4,096 and sectors of 512 bytes;
-// and the kill of the process alone, which keeps the caches. Then again in the midst of every call of the recovery.
-// Each distinct state (what the disk holds × what was acknowledged) is checked once: see checkRecovery.
+// Crash explorer. Every short sequence of {append batch, roll, truncate, close and reopen}, every still shorter one that
+// also truncates to the end or at the end of a segment and reopens with another segment size, and random longer ones of all;
+// from a fresh log and from one with sealed and recycled segments. A crash in the midst of every call to the disk; after it
+// every subset of what was not on stable storage, as far as a bound, in pages of 4,096 and sectors of 512 bytes; and the kill
+// of the process alone, which keeps the caches. Then again in the midst of every call of the recovery.
+// Each distinct state (what the caches hold × what is on stable storage × what was acknowledged) is checked once: see
+// checkRecovery.
+//
+// What is sampled is decided by the seed and the name of the crash alone, so that one crash by itself tries what it tried
+// among all: disk/start/sequence/call.
 
 import { createHash } from 'node:crypto';
 import { seededRandom } from '../../src/base/clock.ts';
-import { checkRecovery, cutShort, Life, Model, type Step } from '../support/sim-life.ts';
+import { ExplorerLife, ownSteps, type ExplorerStep } from '../support/explorer-life.ts';
+import { checkRecovery, cutShort, Life, Model } from '../support/sim-life.ts';
 import { SimDisk, type SimDiskOptions } from '../support/sim-disk.ts';
 import { repeatCommand, VIOLATIONS_SHOWN, type Claim, type ProofContext } from './proof.ts';
 
-const steps: readonly Step[] = ['append', 'roll', 'truncate', 'reopen'];
+const mainSteps: readonly ExplorerStep[] = ['append', 'roll', 'truncate', 'reopen'];
+const allSteps: readonly ExplorerStep[] = [...mainSteps, 'appendOverlapped', ...ownSteps];
 /** Prepared before the sequence: nothing, or two sealed segments of which one is freed, so that a spare is there. */
-const starts: Record<string, readonly Step[]> = {
+const starts: Record<string, readonly ExplorerStep[]> = {
   fresh: [],
   warm: ['append', 'append', 'roll', 'appendOverlapped', 'appendOverlapped', 'roll', 'append', 'truncate'],
 };
@@ -22,7 +29,9 @@ const disks: Record<string, SimDiskOptions> = {
 };
 
 interface Bounds {
+  /** Of sequences of the main steps, and of all steps. */
   readonly length: number;
+  readonly lengthOfAll: number;
   /** Random sequences beyond that length, per disk and start. */
   readonly longer: number;
   /** Subsets per crash and tear size; beyond it, the extremes, each alone, and random ones. */
@@ -31,8 +40,11 @@ interface Bounds {
   readonly recoveryEvery: number;
 }
 
-function sequences(length: number): Step[][] {
-  const all: Step[][] = [[]];
+const quickBounds: Bounds = { length: 3, lengthOfAll: 2, longer: 4, subsets: 80, recoveryEvery: 60 };
+const fullBounds: Bounds = { length: 4, lengthOfAll: 3, longer: 150, subsets: 4096, recoveryEvery: 8 };
+
+function sequences(steps: readonly ExplorerStep[], length: number): ExplorerStep[][] {
+  const all: ExplorerStep[][] = [[]];
   for (let from = 0, n = 0; n < length; n++) {
     const until = all.length;
     for (; from < until; from++) for (const step of steps) all.push([...all[from], step]);
@@ -66,31 +78,55 @@ function* choicesOf(decisions: readonly number[], bound: number, random: () => n
   for (; made < bound; made++) yield decisions.map((n) => Math.floor(random() * n));
 }
 
+/** A number for a name: the same whatever else is tried. */
+function seedFor(seed: number, name: string): number {
+  return createHash('sha1').update(`${seed}/${name}`).digest().readUInt32LE();
+}
+
+/** All that decides what may become of a disk, and what must: in short, the state. */
+function keyOf(disk: SimDisk, model: Model): string {
+  const hash = createHash('sha256');
+  const add = (bytes: Uint8Array | string): unknown => hash.update(bytes);
+  disk.describe(add);
+  // What is on stable storage, then with the first of the versions that each unsynced page had, and so on.
+  const decisions = disk.decisions(4096);
+  const versions = Math.max(0, ...decisions);
+  for (let version = 0; version < versions; version++) {
+    const choices = decisions.map((n) => Math.min(version, n - 1));
+    disk.crash(4096, choices).describe(add);
+  }
+  // A payload begins with its life and its offset.
+  const payloads = [...model.decided, ...model.attempted].map((payload) => payload.slice(0, 12));
+  const { start, truncating } = model;
+  add(JSON.stringify([disk.mode, decisions, model.decided.length, payloads, start, truncating]));
+  return hash.digest('base64');
+}
+
 class Explorer {
   readonly seen = new Set<string>();
   readonly violations: string[] = [];
   crashes = 0;
   repeats = 0;
-  kills = 0;
+  /** Depth and state of which every crash was tried, as far as the bound. */
+  readonly #crashed = new Set<string>();
   readonly #bounds: Bounds;
-  readonly #seed: number;
-  readonly #random: () => number;
+  readonly #context: ProofContext;
 
-  constructor(bounds: Bounds, seed: number) {
+  constructor(bounds: Bounds, context: ProofContext) {
     this.#bounds = bounds;
-    this.#seed = seed;
-    this.#random = seededRandom(seed);
+    this.#context = context;
   }
 
-  /** Every crash within the last step of a sequence; those before it belong to the shorter sequence. */
-  explore(diskName: string, startName: string, sequence: readonly Step[]): void {
-    const run = (cutAt: number): { disk: SimDisk; model: Model; lastStepAt: number; cut: boolean } => {
+  /** Every crash within the last step of a sequence, or one of them; those before it belong to the shorter sequence. */
+  explore(diskName: string, startName: string, sequence: readonly ExplorerStep[], onlyAt?: number): void {
+    const name = `${diskName}/${startName}/${sequence.join('-')}`;
+    const run = (cutAt: number): { disk: SimDisk; model: Model; lastStepAt: number } => {
       const disk = new SimDisk(disks[diskName]);
       const model = new Model();
-      const life = new Life(disk, model);
+      const life = new ExplorerLife(disk, model);
       let lastStepAt = 0;
       disk.decide = (i) => (i === cutAt ? 'cut' : 'works');
-      const cut = cutShort(disk, () => {
+      cutShort(disk, () => {
         const all = [...starts[startName], ...sequence];
         life.open();
         if (all.length === 0) return;
@@ -98,53 +134,52 @@ class Explorer {
         lastStepAt = disk.calls;
         life.do(all.at(-1)!);
       });
-      return { disk, model, lastStepAt, cut };
+      return { disk, model, lastStepAt };
     };
-    const whole = run(-1);
-    // The prepared start is explored once, from its first call on.
-    const first = sequence.length === 0 ? 0 : whole.lastStepAt;
-    for (let at = first; at <= whole.disk.calls; at++) {
-      const { disk, model } = at === whole.disk.calls ? whole : run(at);
-      this.#crash(disk, model, `${diskName}/${startName}/${sequence.join('-')}/${at}`, 1);
-    }
+    this.#orViolation(name, () => {
+      const whole = run(-1);
+      // The prepared start is explored once, from its first call on.
+      const first = sequence.length === 0 ? 0 : whole.lastStepAt;
+      for (let at = first; at <= whole.disk.calls; at++) {
+        if (onlyAt !== undefined && onlyAt !== at) continue;
+        const { disk, model } = at === whole.disk.calls ? whole : run(at);
+        this.#crash(disk, model, `${name}/${at}`, 1);
+      }
+    });
   }
 
   #crash(disk: SimDisk, model: Model, name: string, depth: number): void {
     if (this.violations.length >= VIOLATIONS_SHOWN) return;
     this.crashes++;
-    const rng = this.#random;
-    this.#check(disk.afterKill(), model, `${name}/kill`, depth);
+    // Most calls change nothing: what may come of a crash at them was tried at the call before.
+    const key = keyOf(disk, model);
+    if (this.#crashed.has(`1 ${key}`) || this.#crashed.has(`${depth} ${key}`)) return;
+    this.#crashed.add(`${depth} ${key}`);
+    this.#check(disk.afterKill(), model, `${name}/kill`, depth, key);
     for (const tear of [4096, 512]) {
-      for (const choices of choicesOf(disk.decisions(tear), depth === 1 ? this.#bounds.subsets : 8, rng)) {
+      const random = seededRandom(seedFor(this.#context.seed, `${name}/${tear}`));
+      for (const choices of choicesOf(disk.decisions(tear), depth === 1 ? this.#bounds.subsets : 8, random)) {
         this.#check(disk.crash(tear, choices), model, `${name}/${tear}:${choices.join('')}`, depth);
       }
     }
   }
 
-  #check(left: SimDisk, model: Model, name: string, depth: number): void {
-    const hash = createHash('sha1');
-    left.describe((bytes) => hash.update(bytes));
-    hash.update(JSON.stringify([model.decided.length, model.attempted, model.start, model.truncating]));
-    // A killed process leaves caches that a later power cut may still lose: not the same state as one on stable storage.
-    hash.update(left.decisions(4096).join());
-    const key = hash.digest('base64');
+  #check(left: SimDisk, model: Model, name: string, depth: number, key = keyOf(left, model)): void {
     if (this.seen.has(key)) {
       this.repeats++;
       return;
     }
     this.seen.add(key);
-    const wrong = checkRecovery(left.afterKill(), model);
-    if (wrong !== undefined)
-      this.violations.push(
-        `${name}: ${wrong}; ${repeatCommand('explorer', this.#seed, name.split('/').slice(0, 3).join('/'))}`,
-      );
-    else if (depth === 1 && this.#isCutAgain(name)) this.#cutRecovery(left, model, name);
+    this.#orViolation(name, () => {
+      const wrong = checkRecovery(left.afterKill(), model);
+      if (wrong !== undefined) this.#violated(name, wrong);
+      else if (depth === 1 && this.#isCutAgain(left, name)) this.#cutRecovery(left, model, name);
+    });
   }
 
-  /** After a kill the recovery works on what only the caches hold: that is cut more often. */
-  #isCutAgain(name: string): boolean {
-    const every = this.#bounds.recoveryEvery;
-    return (name.endsWith('/kill') ? this.kills++ % Math.ceil(every / 10) : this.seen.size % every) === 0;
+  /** What a recovery finds in the caches alone it must not rely on: after such a kill it is always cut. */
+  #isCutAgain(left: SimDisk, name: string): boolean {
+    return left.decisions(4096).length > 0 || seedFor(this.#context.seed, name) % this.#bounds.recoveryEvery === 0;
   }
 
   #cutRecovery(left: SimDisk, model: Model, name: string): void {
@@ -155,30 +190,59 @@ class Explorer {
       this.#crash(disk, model, `${name}/recovery ${at}`, 2);
     }
   }
+
+  /** Whatever the log throws where nothing failed is a finding, not the end of the proof. */
+  #orViolation(name: string, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#violated(name, `throws ${String(error)}`);
+    }
+  }
+
+  #violated(name: string, what: string): void {
+    const { seed, full } = this.#context;
+    const only = name.split('/').slice(0, 4).join('/');
+    this.violations.push(`${name}: ${what}; ${repeatCommand('explorer', seed, only, full)}`);
+  }
 }
 
-export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
-  const bounds: Bounds = full
-    ? { length: 4, longer: 150, subsets: 4096, recoveryEvery: 8 }
-    : { length: 3, longer: 5, subsets: 100, recoveryEvery: 40 };
-  const explorer = new Explorer(bounds, seed);
+/** Disk, start, steps and call of a case's name; undefined where there is no such case. */
+function parseCase(name: string): Parameters<Explorer['explore']> | undefined {
+  const [disk, start, steps, at] = name.split('/');
+  const sequence = steps === undefined || steps === '' ? [] : (steps.split('-') as ExplorerStep[]);
+  if (disks[disk] === undefined || starts[start] === undefined || sequence.some((s) => !allSteps.includes(s))) return;
+  return [disk, start, sequence, at === undefined ? undefined : Number(at)];
+}
+
+export async function prove(context: ProofContext): Promise<Claim[]> {
+  const { full, seed, only } = context;
+  const bounds = full ? fullBounds : quickBounds;
+  const explorer = new Explorer(bounds, context);
   let tried = 0;
-  const explore = (name: string): void => {
-    const [disk, start, sequence] = name.split('/');
-    explorer.explore(disk, start, sequence === '' ? [] : (sequence.split('-') as Step[]));
+  const explore = (...args: Parameters<Explorer['explore']>): void => {
+    explorer.explore(...args);
     tried++;
   };
-  if (only !== undefined) explore(only);
-  else {
+  if (only !== undefined) {
+    const parsed = parseCase(only);
+    if (parsed !== undefined) explore(...parsed);
+  } else {
     const random = seededRandom(seed + 1);
     const one = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
+    const short = sequences(mainSteps, bounds.length);
+    const rarer = sequences(allSteps, bounds.lengthOfAll).filter((s) => !s.every((step) => mainSteps.includes(step)));
     for (const disk of Object.keys(disks)) {
       for (const start of Object.keys(starts)) {
-        for (const sequence of sequences(bounds.length)) explore(`${disk}/${start}/${sequence.join('-')}`);
+        for (const sequence of [...short, ...rarer]) explore(disk, start, sequence);
         for (let i = 0; i < bounds.longer; i++) {
           const length = bounds.length + 1 + Math.floor(random() * 8);
-          const sequence = Array.from({ length }, () => one([...steps, 'appendOverlapped', 'append']));
-          explore(`${disk}/${start}/${sequence.join('-')}`);
+          explore(
+            disk,
+            start,
+            // Half of them append: else nothing is there to lose.
+            Array.from({ length }, () => one([...allSteps, 'append', 'append', 'append', 'appendOverlapped'])),
+          );
         }
       }
     }
@@ -186,7 +250,7 @@ export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]
   const atLeast = only !== undefined ? 1 : full ? 100_000 : 4_000;
   return [
     {
-      claim: `after a crash at any call of any sequence of up to ${bounds.length} steps, and of random longer ones, what was acknowledged is there, and what was found stays`,
+      claim: `after a crash at any call of any sequence of up to ${bounds.length} steps (${bounds.lengthOfAll} with the rarer ones), and of random longer ones, what was acknowledged is there, and what was found stays`,
       tried: explorer.seen.size,
       unit: 'distinct states',
       atLeast,

@@ -2,4 +2,4 @@ import t from 'tap';
 import { prove } from './faults.ts';
 import { testProof } from './proof.ts';
 
-t.test('every error at every call', { timeout: 120_000 }, (t) => testProof(t, prove));
+t.test('every error at every call', { timeout: 240_000 }, (t) => testProof(t, prove));

@@ -1,6 +1,7 @@
 // Proof that the proof can fail: each bug of test/support/planted-bugs.ts is put into a copy of the sources, built, and the
-// test that is named for it must turn red, by an assertion of its own. In the full run each of those tests is first seen
-// green on the untouched copy.
+// test that is named for it must turn red by a verdict: an assertion about what the log does that failed. A test that throws,
+// crashes, runs into its time limit or tried too few cases has caught nothing; a bug that makes callers hang is caught by a
+// test that says so itself. In the full run each of those tests is first seen green on the untouched copy.
 //
 // Two copies are worked on at once. What is patched is what the build reads, so that no switch for bugs is in the product.
 
@@ -12,10 +13,11 @@ import { promisify } from 'node:util';
 import { buildAddon } from '../support/build-addon.ts';
 import { plantedBugs, type PlantedBug } from '../support/planted-bugs.ts';
 import { root } from '../support/platform-root.ts';
-import { repeatCommand, type Claim, type ProofContext } from './proof.ts';
+import { ENOUGH_TRIED, repeatCommand, type Claim, type ProofContext } from './proof.ts';
 
 const run = promisify(execFile);
 const TEST_LIMIT_MS = 150_000;
+const GOT_SHOWN = 300;
 const COPIES = 2;
 
 /** A copy of the sources with the last build, so that only what changed is compiled. */
@@ -47,17 +49,58 @@ function makeTree(): string {
   return tree;
 }
 
+interface Verdict {
+  /** What the assertion that failed says. */
+  readonly assertion: string;
+  /** The first thing that it got and did not expect: of a proof, its first violation. */
+  readonly got: string;
+}
+
+/** What tap reports in the form of an assertion, and is none. */
+const notAsserted = /^(timeout!|test unfinished|test count|no tests found|.* after end\(\)|received SIG)/;
+
+/** Of the difference in a block, whose lines tap may fold. */
+function firstGot(block: readonly string[]): string {
+  const at = block.findIndex((line) => /^ {2}\+(?!\+\+ |Array \[$)/.test(line));
+  if (at < 0) return '';
+  const end = block.findIndex((line, i) => i > at && /^$|^ {2}[-+@ ]|^\S/.test(line));
+  return block
+    .slice(at, end < 0 ? undefined : end)
+    .map((line) => line.trim())
+    .join(' ')
+    .slice(1)
+    .trim()
+    .slice(0, GOT_SHOWN);
+}
+
+/** The first verdict in what a test printed. Where it threw or was ended tap says so in the block below the line. */
+export function verdictIn(tap: string): Verdict | undefined {
+  const lines = tap.split('\n');
+  for (let i = 0; i < lines.length; i++) {
+    const [, indent, assertion] = /^( *)not ok \d+ - (.*)$/.exec(lines[i]) ?? [];
+    // A time stands behind a subtest, which repeats what was said within it.
+    if (assertion === undefined || assertion.includes(' # time=')) continue;
+    const until = lines.indexOf(`${indent}  ...`, i);
+    const block = lines.slice(i + 1, until).map((line) => line.slice(indent.length + 2));
+    const isAsserted = block.some((line) => line === 'at:' || line.startsWith('source:'));
+    const isEnded = block.some((line) => /^(tapCaught|expired|signal|exitCode):/.test(line));
+    if (!isAsserted || isEnded || notAsserted.test(assertion) || assertion.startsWith(ENOUGH_TRIED)) continue;
+    return { assertion, got: firstGot(block) };
+  }
+  return undefined;
+}
+
 interface Ran {
-  readonly red: boolean;
-  /** First assertion that failed. */
-  readonly first: string | undefined;
+  /** How it ended, where not well: its first failure of any kind, or else its exit code or signal. */
+  readonly failure: string | undefined;
+  readonly verdict: Verdict | undefined;
   readonly seconds: number;
 }
 
 async function runTest(tree: string, test: string, env: NodeJS.ProcessEnv): Promise<Ran> {
   const started = performance.now();
   let text = '';
-  let failed = false;
+  let ended: string | undefined;
   try {
     ({ stdout: text } = await run(process.execPath, [join(tree, 'dist', 'test', `${test}.test.js`)], {
       cwd: tree,
@@ -66,12 +109,16 @@ async function runTest(tree: string, test: string, env: NodeJS.ProcessEnv): Prom
       maxBuffer: 256 * 1024 * 1024,
     }));
   } catch (error) {
-    failed = true;
-    text = (error as { stdout?: string }).stdout ?? '';
+    const { stdout, code, signal } = error as { stdout?: string; code?: number | string; signal?: string | null };
+    text = stdout ?? '';
+    ended = `ended by ${signal ?? `code ${code}`}`;
   }
-  // The innermost failed assertion comes first; a file that dies without one has shown nothing.
-  const first = /^\s*not ok \d+ - (.*)$/m.exec(text)?.[1];
-  return { red: failed && first !== undefined, first, seconds: (performance.now() - started) / 1000 };
+  const failed = /^\s*not ok \d+ - (.*)$/m.exec(text)?.[1];
+  return {
+    failure: failed ?? ended,
+    verdict: ended === undefined ? undefined : verdictIn(text),
+    seconds: (performance.now() - started) / 1000,
+  };
 }
 
 /** Returns why a bug was not caught, or what caught it. */
@@ -118,27 +165,28 @@ async function plant(tree: string, bug: PlantedBug): Promise<Ran | string> {
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
   const bugs = plantedBugs.filter((b) => only === undefined || b.name === only);
   const violations: string[] = [];
-  const table: { bug: string; caughtBy: string; assertion: string; seconds: number }[] = [];
+  const table: { bug: string; caughtBy: string; assertion: string; got: string; seconds: number }[] = [];
   const queue = [...bugs];
   const baseline = full ? [...new Set(bugs.map((b) => b.caughtBy))] : [];
   const work = async (): Promise<void> => {
     const tree = makeTree();
     try {
       for (let test = baseline.pop(); test !== undefined; test = baseline.pop()) {
-        const { first } = await runTest(tree, test, process.env);
-        if (first !== undefined) violations.push(`${test} is red without any bug: ${first}`);
+        const { failure } = await runTest(tree, test, process.env);
+        if (failure !== undefined) violations.push(`${test} is red without any bug: ${failure}`);
       }
       for (let bug = queue.shift(); bug !== undefined; bug = queue.shift()) {
         const result = await plant(tree, bug);
         const repeat = repeatCommand('planted', seed, bug.name);
         if (typeof result === 'string') violations.push(`'${bug.name}': ${result}; ${repeat}`);
-        else if (!result.red)
-          violations.push(`'${bug.name}': ${bug.caughtBy} stays green (${result.seconds.toFixed(1)} s); ${repeat}`);
-        else
+        else if (result.verdict === undefined) {
+          const ended = result.failure === undefined ? 'stays green' : `is red without a verdict: ${result.failure}`;
+          violations.push(`'${bug.name}': ${bug.caughtBy} ${ended} (${result.seconds.toFixed(1)} s); ${repeat}`);
+        } else
           table.push({
             bug: bug.name,
             caughtBy: bug.caughtBy,
-            assertion: result.first ?? '',
+            ...result.verdict,
             seconds: Math.round(result.seconds * 10) / 10,
           });
       }
@@ -150,7 +198,7 @@ export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]
   table.sort((a, b) => bugs.findIndex((x) => x.name === a.bug) - bugs.findIndex((x) => x.name === b.bug));
   return [
     {
-      claim: 'each bug planted on purpose turns the test red that is named for it',
+      claim: 'each bug planted on purpose is caught by a failed assertion of the test that is named for it',
       tried: bugs.length,
       unit: 'bugs',
       atLeast: only === undefined ? 16 : 1,

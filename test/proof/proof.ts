@@ -45,9 +45,10 @@ export function skip(claim: string, unit: string, why: string): Claim {
   return { claim, tried: 0, unit, atLeast: 0, violations: [], skipped: why };
 }
 
-/** The command that tries one case again. */
-export function repeatCommand(proof: string, seed: number, only?: string): string {
-  return `npm run prove -- ${proof} --seed ${seed}${only === undefined ? '' : ` --only '${only}'`}`;
+/** The command that tries one case again. @param full where the long run tries a case otherwise than the quick one */
+export function repeatCommand(proof: string, seed: number, only?: string, full = false): string {
+  const narrowed = only === undefined ? '' : ` --only '${only}'`;
+  return `npm run prove -- ${proof}${full ? ' --full' : ''} --seed ${seed}${narrowed}`;
 }
 
 /** True where the claim was tried enough and nothing contradicts it; null where it was skipped. */
@@ -56,16 +57,19 @@ export function holds(c: Claim): boolean | null {
   return c.violations.length === 0 && c.tried >= c.atLeast;
 }
 
+/** How the assertion begins that a proof did its work. A bug that keeps it from that is not caught by it: planted.ts. */
+export const ENOUGH_TRIED = 'tried enough';
+
 /** Body of every `<name>.test.ts`. */
 export async function testProof(t: Test, prove: Prove, context: ProofContext = quick): Promise<void> {
   const claims = await prove(context);
-  t.ok(claims.length > 0, 'the proof makes a claim');
+  t.ok(claims.length > 0, `${ENOUGH_TRIED}: the proof makes a claim`);
   for (const c of claims) {
     if (c.skipped !== undefined) {
       t.pass(c.claim, { skip: c.skipped });
       continue;
     }
-    t.ok(c.tried >= c.atLeast, `${c.claim}: ${c.tried} ${c.unit} tried, at least ${c.atLeast}`);
     t.same(c.violations.slice(0, VIOLATIONS_SHOWN), [], `${c.claim}: no violation in ${c.tried} ${c.unit}`);
+    t.ok(c.tried >= c.atLeast, `${ENOUGH_TRIED}, ${c.tried} ${c.unit}, at least ${c.atLeast}: ${c.claim}`);
   }
 }

@@ -124,7 +124,7 @@ export const plantedBugs: readonly PlantedBug[] = [
         replace: 'if (segment.epoch < 0) {',
       },
     ],
-    caughtBy: 'log/log',
+    caughtBy: 'proof/corruption',
   },
   {
     name: 'a torn tail is kept: its header is enough',
@@ -142,8 +142,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/log/log.ts',
-        find: 'this.#sealed[freed].nextOffset <= this.#startOffset',
-        replace: 'this.#sealed[freed].baseOffset <= this.#startOffset',
+        find: 's !== undefined && s.nextOffset <= this.#startOffset',
+        replace: 's !== undefined && s.baseOffset <= this.#startOffset',
       },
     ],
     caughtBy: 'proof/explorer',
@@ -306,7 +306,7 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
     ],
     native: true,
-    caughtBy: 'proof/full-disk',
+    caughtBy: 'platform/short-write',
   },
   {
     name: 'the write of a batch does not ask for durability',

@@ -21,6 +21,9 @@ export const storage: StorageOptions = {
 
 export type Step = 'append' | 'appendOverlapped' | 'roll' | 'truncate' | 'reopen';
 
+/** What a life is about: what a call is for shows in this, where its file's name alone does not tell. */
+export type Doing = 'opening' | 'appending' | 'rolling' | 'truncating' | 'closing';
+
 /** What the outside knows of a log. */
 export class Model {
   /** Payloads whose fate is known: acknowledged, or read once after a recovery. Index is the offset. */
@@ -52,6 +55,7 @@ export class Model {
 export class Life {
   readonly disk: SimDisk;
   readonly model: Model;
+  doing: Doing = 'opening';
   #log: Log | undefined;
   readonly #clock = new SimulatedClock();
 
@@ -62,6 +66,7 @@ export class Life {
 
   open(): void {
     const { model } = this;
+    this.doing = 'opening';
     model.lives++;
     let salt = model.lives * 1_000_003;
     const random32 = (): number => (salt = (salt * 48271) % 0x7fffffff);
@@ -90,17 +95,24 @@ export class Life {
     const { model } = this;
     if (step === 'append' || step === 'appendOverlapped') {
       const plan = this.#plan();
-      // As the commit loop does: a full disk is waited for.
-      for (let tries = 0; !this.log.hasRoomFor(plan); tries++) this.#roll(tries);
+      this.doing = 'rolling';
+      this.#patiently(() => {
+        while (!this.log.hasRoomFor(plan)) this.log.roll();
+      });
+      this.doing = 'appending';
       this.log.append(plan, step === 'appendOverlapped');
     } else if (step === 'roll') {
-      this.#roll(0);
+      this.doing = 'rolling';
+      this.#patiently(() => this.log.roll());
     } else if (step === 'truncate') {
-      model.truncating = Math.max(model.start, this.log.durableOffset - 1);
-      this.log.truncateBefore(model.truncating);
-      model.start = model.truncating;
+      const offset = Math.max(model.start, this.log.durableOffset - 1);
+      this.doing = 'truncating';
+      model.truncating = offset;
+      this.#patiently(() => this.log.truncateBefore(offset));
+      model.start = offset;
       model.truncating = undefined;
     } else {
+      this.doing = 'closing';
       this.log.settleAll();
       model.acknowledge(this.log.durableOffset);
       this.log.close();
@@ -109,17 +121,20 @@ export class Life {
     }
   }
 
-  #roll(tries: number): void {
-    try {
-      this.log.roll();
-    } catch (error) {
-      if (!isDiskFull(error) || this.log.poison !== undefined || tries >= 3) throw error;
-      this.#roll(tries + 1);
+  /** As the commit loop does at a roll, and the caller of a truncation: a full disk is waited for. */
+  #patiently(action: () => void): void {
+    for (let tries = 0; ; tries++) {
+      try {
+        return action();
+      } catch (error) {
+        if (!isDiskFull(error) || this.isPoisoned || tries >= 3) throw error;
+      }
     }
   }
 
   /** Ends the life in order, as far as the disk lets it. */
   close(): void {
+    this.doing = 'closing';
     this.#log?.close();
   }
 
