@@ -372,7 +372,7 @@ export function resolveGatewayOptions(given: Readonly<Record<string, unknown>>):
 }
 
 function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\./.test(host);
+  return host === 'localhost' || host === '::1' || host.startsWith('127.');
 }
 
 /** Bounds that tie options to each other. */

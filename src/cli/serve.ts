@@ -39,7 +39,7 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
     logger.info(message);
   }
 
-  let ask: (reason: string) => void = () => undefined;
+  let ask!: (reason: string) => void;
   const asked = new Promise<string>((resolve) => (ask = resolve));
   let died: string | undefined;
   const server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason)));

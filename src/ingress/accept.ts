@@ -6,7 +6,7 @@
 
 import { readFileSync, statSync, unlinkSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
-import { connect, type AddressInfo, type Server, type Socket } from 'node:net';
+import { connect, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import tls, { type TlsOptions } from 'node:tls';
 import type { ResourceLimits } from 'node:worker_threads';
@@ -275,7 +275,7 @@ export class Accept {
     server.removeAllListeners('error');
     server.on('error', (error) => this.#host.parts.log.error({ listener: name }, reasonOf(error)));
     this.#servers.push(server);
-    const address = server.address() as AddressInfo | string | null;
+    const address = server.address();
     return typeof address === 'object' && address !== null ? address.port : 0;
   }
 }

@@ -98,7 +98,7 @@ function collect(
       } catch (error) {
         req.off('data', onData);
         req.pause();
-        reject(error as SpillwayError);
+        reject(error);
         return;
       }
       // In one piece at once where the length is known: joining chunks would hold the body twice.

@@ -167,12 +167,16 @@ export class Gateway {
   }
 }
 
+/** As in a URL: an IPv6 address stands in brackets. */
+function inUrl(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
 /** For a message: where a gateway can be reached. */
 export function describe(listening: Listening): string[] {
   const lines: string[] = [];
-  const host = (name: string): string => (name.includes(':') ? `[${name}]` : name);
-  if (listening.http !== undefined) lines.push(`http://${host(listening.http.host)}:${listening.http.port}`);
-  if (listening.tcp !== undefined) lines.push(`tcp://${host(listening.tcp.host)}:${listening.tcp.port}`);
+  if (listening.http !== undefined) lines.push(`http://${inUrl(listening.http.host)}:${listening.http.port}`);
+  if (listening.tcp !== undefined) lines.push(`tcp://${inUrl(listening.tcp.host)}:${listening.tcp.port}`);
   if (listening.unix !== undefined) lines.push(`unix:${listening.unix}`);
   return lines;
 }

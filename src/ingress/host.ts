@@ -74,16 +74,12 @@ export class Host {
   refusal(): SpillwayError | undefined {
     if (this.draining) return new SpillwayError('DRAINING', 'the gateway is shutting down');
     const { view, shed, lane, counters, options } = this.parts;
-    switch (view.state) {
-      case 'open':
-        break;
-      case 'full':
-        return new SpillwayError('DISK_FULL', 'the disk is full: nothing can be stored until there is space');
-      case 'poisoned':
-        return view.failure;
-      default:
-        return new SpillwayError('DRAINING', `the log is ${view.state}`);
+    const { state } = view;
+    if (state === 'full') {
+      return new SpillwayError('DISK_FULL', 'the disk is full: nothing can be stored until there is space');
     }
+    if (state === 'poisoned') return view.failure;
+    if (state !== 'open') return new SpillwayError('DRAINING', `the log is ${state}`);
     if (!shed.update(lane.oldestAgeMs())) return undefined;
     counters.add('shed');
     return new SpillwayError('SHED', `the oldest waiting record is older than ${options.shedAgeMs} ms (shedAgeMs)`);

@@ -38,4 +38,4 @@ export function encodeFramesJs(
  * Writes a frame per record into `out`: length and payload, keyBytes zeros as its key, stream and time left 0.
  * @returns bytes written
  */
-export const encodeFrames = native?.encodeFrames ?? encodeFramesJs;
+export const encodeFrames: typeof encodeFramesJs = native?.encodeFrames ?? encodeFramesJs;

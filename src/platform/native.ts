@@ -37,7 +37,13 @@ export interface NativeAddon {
     ranges: Float64Array,
     rangeCount: number,
   ): number;
-  encodeFrames(out: Uint8Array, body: Uint8Array, ranges: Uint32Array, records: number, keyBytes: number): number;
+  readonly encodeFrames: (
+    out: Uint8Array,
+    body: Uint8Array,
+    ranges: Uint32Array,
+    records: number,
+    keyBytes: number,
+  ) => number;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 
