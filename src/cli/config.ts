@@ -38,12 +38,18 @@ export interface ServeConfig {
   readonly origins: ReadonlyMap<string, Origin>;
 }
 
-/** `serve` runs without being told where: everything else is as in the tables. */
-const DEFAULT_DIR = './data';
+/**
+ * Where `serve` differs from the tables: it runs without being told where, and clients that wait for an answer gain nothing from a
+ * batch that waits for company: what comes during one durable write shares the next.
+ */
+const serveDefaults = new Map<string, string | number>([
+  ['dir', './data'],
+  ['window.lingerMs', 0],
+]);
 /** Every option of `serve`, in the order in which it is explained. */
 export const serveOptionTable: readonly OptionSpec[] = [
   ...gatewayOptionTable,
-  ...logOptionTable.map((spec: OptionSpec) => (spec.name === 'dir' ? { ...spec, default: DEFAULT_DIR } : spec)),
+  ...logOptionTable.map((spec: OptionSpec) => ({ ...spec, default: serveDefaults.get(spec.name) ?? spec.default })),
 ];
 const specs = new Map(serveOptionTable.map((spec) => [spec.name, spec]));
 

@@ -30,7 +30,7 @@ import { Alarm } from './alarm.ts';
 import { Backoff } from './backoff.ts';
 import { Barrier } from './barrier.ts';
 import type { Reject, ResolveMany, ResolveOne } from './calls.ts';
-import { checkAppendOptions, checkPayloads, gatewayError, keyOf, passesByItself } from './check.ts';
+import { checkAppendOptions, checkPayloads, gatewayError, keyOf } from './check.ts';
 import { latencyStats, type Client, type ClientState, type ClientStats } from './client.ts';
 import { Connection } from './connection.ts';
 import type { ClientOptions } from './options.ts';
@@ -277,17 +277,12 @@ export class FramedClient implements Client {
 
   #onRefused({ firstSequence, records, code, message, retryable, retryAfterMs }: ErrorFrame): void {
     const error = gatewayError(code, message, retryable);
-    const passes = passesByItself(error);
-    if (passes) {
-      this.#outbox.defer(firstSequence, records, error);
+    const again = this.#outbox.answerError(firstSequence, records, error);
+    if (again) {
       this.#lastReason = error;
       this.#patience.start();
-    } else {
-      this.#outbox.refuse(firstSequence, records, error);
-      this.#progress();
-    }
-    if (passes || retryAfterMs > 0)
-      this.#pauseAlarm.set(Math.min(retryAfterMs || this.#backoff.nextMs(), MAX_PAUSE_MS));
+    } else this.#progress();
+    if (again || retryAfterMs > 0) this.#pauseAlarm.set(Math.min(retryAfterMs || this.#backoff.nextMs(), MAX_PAUSE_MS));
     this.#leaveIfDone();
   }
 

@@ -15,10 +15,13 @@ import { WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { recordBytes } from '../codec/append-frame.ts';
 import { APPEND_HEADER_BYTES, protocolError } from '../codec/frames.ts';
 import type { Payload } from '../pipeline/job.ts';
-import { bytesOf, checkRecordBytes } from './check.ts';
+import { bytesOf, checkRecordBytes, passesByItself } from './check.ts';
 import { Calls, type Reject, type ResolveMany, type ResolveOne } from './calls.ts';
 import { CHUNK_BYTES, type Chunk } from './chunk.ts';
-import { MAX_FRAME_RECORDS, Runs, type Part } from './runs.ts';
+import { Runs, type Part } from './runs.ts';
+
+/** After a refusal so many frames go one by one: behind the next refusal is then nothing that could be stored before it. */
+const CAUTIOUS_FRAMES = 16;
 
 /** Refused for the time being. */
 interface Deferred {
@@ -42,6 +45,7 @@ export class Outbox {
   #deferredTo = 0;
   #sentTo = 0;
   #next = 0;
+  #cautious = 0;
   /** Highest sequence that was ever sent: what is sent below it is sent again. */
   #everSentTo = 0;
   #acknowledgedTo = 0;
@@ -124,7 +128,7 @@ export class Outbox {
     this.#admit(bytes + WAITER_OVERHEAD_BYTES);
     this.calls.addMany(records, bytes + WAITER_OVERHEAD_BYTES, nowMs, resolve, reject);
     // One frame is taken or refused as a whole: a call that fits one goes into one, as far as credit allows.
-    const whole = bytes <= this.limits.maxFrameBytes - APPEND_HEADER_BYTES && records <= MAX_FRAME_RECORDS;
+    const whole = bytes <= this.limits.maxFrameBytes - APPEND_HEADER_BYTES && records <= this.#runs.maxRecords;
     for (let i = 0; i < records; i++) {
       const payload = payloads[i];
       const payloadBytes = typeof payload === 'string' ? Buffer.byteLength(payload, 'utf8') : payload.length;
@@ -167,6 +171,7 @@ export class Outbox {
   take(creditBytes: number, closed: boolean): Part | undefined {
     const { maxFrameBytes } = this.limits;
     const alone = this.underWay === 0;
+    if (this.#cautious > 0 && !alone) return undefined;
     const bytes = this.#runs.frameBytes(closed);
     if (bytes === 0) return undefined;
     if (alone && this.#runs.nextBytes + APPEND_HEADER_BYTES > maxFrameBytes) {
@@ -212,6 +217,7 @@ export class Outbox {
     const known = this.#known(firstSequence, records);
     if (known >= records) return;
     const fresh = records - known;
+    if (this.#cautious > 0 && firstSequence + records === this.#sentTo) this.#cautious--;
     this.#refuseDeferred();
     this.calls.acknowledge(firstOffset + known, fresh, nowMs);
     this.records += fresh;
@@ -219,6 +225,17 @@ export class Outbox {
     this.durableOffset = Math.max(this.durableOffset, firstOffset + records);
     this.#advance(fresh);
     this.#acknowledgedTo = this.#front;
+  }
+
+  /** An ERROR for a range. @returns whether the records are sent again. @throws PROTOCOL_ERROR */
+  answerError(firstSequence: number, records: number, error: SpillwayError): boolean {
+    // The gateway does not say how many it takes in a frame (maxRequestRecords): half as many, until it does.
+    const tooMany = error.code === 'TOO_MANY_RECORDS' && records > 1;
+    if (tooMany) this.#runs.maxRecords = Math.min(this.#runs.maxRecords, records >> 1);
+    const again = tooMany || passesByItself(error);
+    if (again) this.defer(firstSequence, records, error);
+    else this.refuse(firstSequence, records, error);
+    return again;
   }
 
   /** An ERROR for a range, for good. @throws PROTOCOL_ERROR */
@@ -234,6 +251,7 @@ export class Outbox {
   defer(firstSequence: number, records: number, error: SpillwayError): void {
     const known = this.#known(firstSequence, records);
     if (known >= records) return;
+    this.#cautious = CAUTIOUS_FRAMES;
     this.#deferred.push({ records: records - known, error });
     this.#deferredTo += records - known;
   }

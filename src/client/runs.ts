@@ -9,8 +9,8 @@ import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
 import type { Payload } from '../pipeline/job.ts';
 import { ChunkPool, recordEnd, writeRecord, type Chunk } from './chunk.ts';
 
-/** Most records of one frame: maxRequestRecords of a gateway, where nobody set it. */
-export const MAX_FRAME_RECORDS = 10_000;
+/** Most records of one frame, until a gateway says that it takes fewer: its maxRequestRecords, where nobody set it. */
+const MAX_FRAME_RECORDS = 10_000;
 /** Settled runs that may stand at the front of the list before it is cut; and then as many as wait. */
 const FORGET_RUNS = 256;
 
@@ -45,6 +45,8 @@ export class Runs {
   #unsent = 0;
   #open: Run | undefined;
   unsentBytes = 0;
+  /** Most records of one frame. */
+  maxRecords = MAX_FRAME_RECORDS;
 
   // Hot: per record. Allocates per chunk only.
   /**
@@ -66,7 +68,7 @@ export class Runs {
       run === undefined ||
       run.stream !== stream ||
       run.chunk.bytes.length - run.end < room ||
-      run.records >= MAX_FRAME_RECORDS
+      run.records >= this.maxRecords
     ) {
       run = this.#begin(sequence, stream, room);
     }
@@ -115,10 +117,10 @@ export class Runs {
     const run = this.#next(false)!;
     let end = run.end;
     let records = run.records - run.sent;
-    if (end - run.sentEnd + APPEND_HEADER_BYTES > maxBytes) {
+    if (end - run.sentEnd + APPEND_HEADER_BYTES > maxBytes || records > this.maxRecords) {
       end = recordEnd(run.chunk, run.sentEnd);
       records = 1;
-      while (end < run.end) {
+      while (end < run.end && records < this.maxRecords) {
         const next = recordEnd(run.chunk, end);
         if (next - run.sentEnd + APPEND_HEADER_BYTES > maxBytes) break;
         end = next;

@@ -104,9 +104,10 @@ const beside: Record<string, string> = {
   tlsClientCa: 'tlsCert: c\ntlsKey: k\n',
 };
 
-t.test('nothing given: the defaults of the tables, and ./data', async (t) => {
+t.test('nothing given: the defaults of the tables, ./data, and no linger', async (t) => {
   const config = resolve([]);
-  t.strictSame(config.log, resolveLogOptions({ dir: './data' }) as unknown as typeof config.log);
+  const expected = resolveLogOptions({ dir: './data', window: { lingerMs: 0 } });
+  t.strictSame(config.log, expected as unknown as typeof config.log);
   t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
   for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);
 });

@@ -141,6 +141,7 @@ scripted('a large load goes out in frames of 64 KiB, before the turn is over', a
   const { gateway, client } = await start({ creditBytes: 16 << 20 });
   const payload = 'p'.repeat(200);
   const appends = Array.from({ length: 5_000 }, () => client.append('s', payload));
+  t.ok(client.stats().sends > 10, 'within the turn');
   await within(Promise.all(appends), 'acknowledged');
   const sizes = gateway.last.appends.map((a) => a.bytes);
   t.ok(Math.max(...sizes) <= 65_536, `largest frame ${Math.max(...sizes)}`);
@@ -293,9 +294,9 @@ scripted('refused for the time being: sent again in order, after the time that w
       }
       const { firstSequence, records } = append;
       // A part first: what is behind it is to be waited for, and nothing new sent.
-      connection.refuse(firstSequence, 1, 'SHED', connection.number === 0 ? 0 : 300);
+      connection.refuse(firstSequence, 1, 'SHED', connection.number === 0 ? 1 : 300);
       connection.credit(10_000);
-      setImmediate(() => connection.refuse(firstSequence + 1, records - 1, 'DISK_FULL'));
+      setTimeout(() => connection.refuse(firstSequence + 1, records - 1, 'DISK_FULL'), 60);
     },
   });
   const startedMs = performance.now();
@@ -352,6 +353,24 @@ scripted('refused for the time being, all the time: given up with the code of th
   gateway.script = {};
   t.same(await client.append('s', 'd'), { offset: 0 });
   t.equal(gateway.last.appends[0].firstSequence, 0, 'by another producer');
+});
+
+scripted('a gateway that takes fewer records in a frame: smaller frames, in order', async (t, start) => {
+  const { gateway, client } = await start({
+    onAppend: (connection, append) => {
+      if (append.records <= 60) connection.store(append);
+      else connection.refuse(append.firstSequence, append.records, 'TOO_MANY_RECORDS', 0, false);
+    },
+  });
+  const many = client.appendMany('s', numbered(0, 200));
+  const one = client.append('s', 'r200');
+  t.same(await many, { firstOffset: 0, lastOffset: 199 });
+  t.same(await one, { offset: 200 });
+  t.same(gateway.payloads(), numbered(0, 201));
+  const { length } = gateway.connections;
+  t.ok(length <= 3, `learned with ${length} connections`);
+  await client.appendMany('s', numbered(0, 500));
+  t.equal(gateway.connections.length, length, 'and kept');
 });
 
 scripted('dropped on purpose: rejected, and nothing new is sent before the time that was named', async (t, start) => {
@@ -565,9 +584,10 @@ scripted('a gateway that breaks the protocol', async (t, start) => {
   for (const [what, answer] of [
     [
       'settles what was not sent',
-      (c: FakeConnection) => c.ack([{ firstSequence: 0, firstOffset: 0, records: 2, flags: 0 }]),
+      (c: FakeConnection) => c.ack([{ firstSequence: 0, firstOffset: 0, records: 3, flags: 0 }]),
     ],
     ['leaves a gap', (c: FakeConnection) => c.ack([{ firstSequence: 1, firstOffset: 0, records: 1, flags: 0 }])],
+    ['refuses behind a gap', (c: FakeConnection) => c.refuse(1, 1, 'SHED')],
     ['says not how', (c: FakeConnection) => c.ack([], 1)],
     ['refuses what was not sent', (c: FakeConnection) => c.refuse(0, 5, 'DROPPED')],
     ['says so', (c: FakeConnection) => c.refuse(0, 0, 'PROTOCOL_ERROR', 0, false)],
@@ -575,7 +595,8 @@ scripted('a gateway that breaks the protocol', async (t, start) => {
     ['garbage', (c: FakeConnection) => c.write(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'))],
   ] as const) {
     const { gateway, client } = await start({ onAppend: (connection) => answer(connection) });
-    t.equal(await codeOf(client.append('s', 'x')), 'PROTOCOL_ERROR', what);
+    const both = await Promise.all(['x', 'y'].map((p) => codeOf(client.append('s', p))));
+    t.same(both, ['PROTOCOL_ERROR', 'PROTOCOL_ERROR'], what);
     gateway.script = {};
     t.same(await client.append('s', 'y'), { offset: 0 }, 'and goes on');
   }
@@ -655,15 +676,17 @@ scripted('flush covers what was appended before it', async (t, start) => {
   const held: Arrived[] = [];
   const { gateway, client } = await start({ onAppend: (_, append) => void held.push(append) });
   await client.flush();
-  const before = client.append('s', 'a');
+  const before = [client.append('s', 'a'), client.append('t', 'b')];
   const flushed = client.flush();
-  await until(() => held.length === 1, 'sent');
-  const after = client.append('s', 'b');
   await until(() => held.length === 2, 'sent');
-  t.equal(await codeOf(flushed, 50), 'late');
+  const after = client.append('s', 'c');
+  await until(() => held.length === 3, 'sent');
   gateway.last.store(held[0]);
-  await before;
-  await within(flushed, 'flushed');
+  await before[0];
+  t.equal(await codeOf(flushed, 50), 'late');
   gateway.last.store(held[1]);
+  await before[1];
+  await within(flushed, 'flushed');
+  gateway.last.store(held[2]);
   await after;
 });

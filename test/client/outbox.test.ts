@@ -8,7 +8,9 @@ import { APPEND_HEADER_BYTES } from '../../src/codec/frames.ts';
 import { Backoff } from '../../src/client/backoff.ts';
 import { ChunkPool } from '../../src/client/chunk.ts';
 import { Outbox } from '../../src/client/outbox.ts';
+import { Patience } from '../../src/client/patience.ts';
 import type { Part } from '../../src/client/runs.ts';
+import { until } from '../support/log-support.ts';
 
 const failed = new SpillwayError('DROPPED', 'dropped');
 
@@ -176,6 +178,60 @@ t.test('a chunk is used again only when its records are settled and its bytes wr
   pool.release(large);
   t.not(pool.take(1_000_000), large, 'one of its own size is not kept');
 });
+
+t.test('runs that share a chunk hold it each', async (t) => {
+  const outbox = new Outbox(1 << 30);
+  outbox.limits = { maxFrameBytes: 1 << 20, maxRecordBytes: 1 << 19 };
+  const add = (stream: string, text: string): void =>
+    outbox.addOne(
+      stream,
+      null,
+      text,
+      0,
+      0,
+      () => undefined,
+      () => undefined,
+    );
+  add('a', 'first');
+  add('b', 'second');
+  const sent = outbox.take(1 << 20, false)!;
+  outbox.written(sent.chunk);
+  outbox.acknowledge(0, 0, 1, false, 0);
+  // More than the rest of the chunk: another one is taken.
+  add('b', 'x'.repeat(60_000));
+  add('b', 'y'.repeat(60_000));
+  const part = outbox.take(1 << 20, false)!;
+  const texts = payloadsOf(part.chunk.bytes.subarray(part.from, part.end)).map((p) => Buffer.from(p).toString());
+  t.equal(texts[0], 'second');
+});
+
+t.test(
+  'patience: the clock runs on through connections that settle nothing, and not through those that last',
+  async (t) => {
+    let nowMs = 0;
+    let ends = 0;
+    const clock = { monotonicMs: () => nowMs, wallMs: () => nowMs };
+    const patience = new Patience(100_000, clock, () => ends++);
+    t.teardown(() => patience.stop());
+    patience.lost(true);
+    nowMs = 99_990;
+    patience.connected();
+    patience.lost(true);
+    await until(() => ends === 1, 'ten milliseconds are left');
+    patience.stop();
+    patience.lost(true);
+    patience.connected();
+    nowMs += 99_999;
+    patience.lost(true);
+    patience.stop();
+    patience.lost(true);
+    patience.progress();
+    nowMs += 200_000;
+    patience.lost(true);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.equal(ends, 1);
+  },
+);
 
 t.test('sequences begin again after everything was given up', async (t) => {
   const outbox = new Outbox(1 << 20);

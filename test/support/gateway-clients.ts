@@ -126,7 +126,8 @@ export type OnAnswer = (request: Request, answer: HttpAnswer) => void;
 
 /**
  * Sends one request after the other until the gateway is nowhere any more. One that was cut is sent again under its key, or given
- * up where it has none. @returns the one under a key that was cut last, and not sent again
+ * up where it has none. @param patient false: it ends with the first that is cut or refused
+ * @returns the one that was cut last and is still to be sent again; where it is not patient, the one that was cut
  */
 export async function runHttpClient(
   requests: Requests,
@@ -134,6 +135,7 @@ export async function runHttpClient(
   agent: http.Agent,
   witness: GatewayWitness,
   onAnswer: OnAnswer,
+  patient = true,
 ): Promise<Request | undefined> {
   let cut: Request | undefined;
   for (let port = await where.http(); port !== undefined; port = await where.http()) {
@@ -144,6 +146,7 @@ export async function runHttpClient(
     } catch (error) {
       if ((error as Error).message.startsWith('not within'))
         witness.violations.push(`client ${request.client}: ${(error as Error).message}`);
+      if (!patient) return request;
       cut = request.key === undefined ? undefined : request;
       continue;
     }
@@ -163,6 +166,7 @@ export async function runHttpClient(
       );
     }
     onAnswer(request, answer);
+    if (status !== 200 && !patient) return undefined;
   }
   return cut;
 }
