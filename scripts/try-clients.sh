@@ -8,7 +8,7 @@
 #
 # Needs a build (npm run build). The gateway asks for a token, so that each client also shows how it sends one.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 clients=${CLIENTS_DIR:-${TMPDIR:-/tmp}/spillway-clients}
 if [ "${1:-}" = --install ]; then

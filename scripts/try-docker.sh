@@ -7,7 +7,7 @@
 #
 # Leaves the image, and nothing else: containers and volumes carry the id of this run, and go when it ends.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
 docker info >/dev/null 2>&1 || { echo 'skipped: no docker'; exit 0; }
 

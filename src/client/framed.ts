@@ -218,7 +218,7 @@ export class FramedClient implements Client {
   /** Sends what credit allows. @param full nothing that may still grow */
   #pump(full: boolean): void {
     const connection = this.#connection;
-    if (connection?.isOpen !== true || connection.draining || this.#pauseAlarm.isSet || this.#outbox.defers) return;
+    if (connection?.isOpen !== true || connection.draining || this.#pauseAlarm.isSet) return;
     let part = this.#outbox.take(connection.creditBytes, full);
     if (part === undefined) return;
     connection.cork();

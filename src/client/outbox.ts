@@ -171,7 +171,7 @@ export class Outbox {
   take(creditBytes: number, closed: boolean): Part | undefined {
     const { maxFrameBytes } = this.limits;
     const alone = this.underWay === 0;
-    if (this.#cautious > 0 && !alone) return undefined;
+    if (this.defers || (this.#cautious > 0 && !alone)) return undefined;
     const bytes = this.#runs.frameBytes(closed);
     if (bytes === 0) return undefined;
     if (alone && this.#runs.nextBytes + APPEND_HEADER_BYTES > maxFrameBytes) {

@@ -2,8 +2,9 @@
 
 import { isUtf8 } from 'node:buffer';
 import type { ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { SpillwayError } from '../base/errors.ts';
-import { READ_PAGE_BYTES, READ_PAGE_RECORDS, READ_WAIT_MS } from '../base/limits.ts';
+import { FOLLOW_POLL_MS, READ_PAGE_BYTES, READ_PAGE_RECORDS, READ_WAIT_MS } from '../base/limits.ts';
 import { show } from '../base/options.ts';
 import type { LogRecord } from '../base/types.ts';
 import type { Host } from './host.ts';
@@ -51,11 +52,11 @@ export async function getRecords(
     }
     let sending = false;
     try {
+      // Nobody is there: its 'close' has been, and would not release what is held.
+      if (res.destroyed) return answer(host, res, 200, '', []);
       const { records, nextOffset } = view.page(stream, from, Math.max(1, max), READ_PAGE_BYTES);
       const leftMs = untilMs - clock.monotonicMs();
       const over = leftMs <= 0 || host.draining || view.state === 'closed' || view.state === 'poisoned';
-      // Nobody is there: its 'close' has been, and would not release what is held.
-      if (res.destroyed) return answer(host, res, 200, '', []);
       if (records.length > 0 || over) {
         sending = true;
         res.once('close', () => budget.release(held));
@@ -68,6 +69,10 @@ export async function getRecords(
       if (!sending) budget.release(held);
     }
     // Looked at again at least once a second: a client that has gone, or a drain, ends the waiting.
-    await view.changed(seen, Math.min(1000, Math.max(1, untilMs - clock.monotonicMs())));
+    const lookedMs = clock.monotonicMs();
+    await view.changed(seen, Math.min(1000, Math.max(1, untilMs - lookedMs)));
+    // Every commit of any stream wakes it, and each look costs the thread that takes records: no more of them than that.
+    const restMs = Math.min(lookedMs + FOLLOW_POLL_MS, untilMs) - clock.monotonicMs();
+    if (restMs > 0) await delay(restMs);
   }
 }

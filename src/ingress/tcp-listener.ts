@@ -33,7 +33,7 @@ export class TcpListeners {
     this.#tcpHost = {
       limits: {
         ...tcpLimits,
-        maxFrameBytes: Math.min(Math.max(largest, 256 * 1024), laneBytes / 4 + APPEND_HEADER_BYTES),
+        maxFrameBytes: Math.min(Math.max(largest, 256 * 1024), laneBytes / 2),
         maxRecordBytes,
         maxRequestRecords: options.maxRequestRecords,
       },

@@ -116,7 +116,7 @@ export class Lane {
   /**
    * As `appendMany`, for records that come framed already: they go into the lane in one copy. The caller has checked every length
    * in them (kind 0, no flag but 1 and 2, flag 2 on all of them when there is an identity and on none otherwise, each within
-   * maxRecordBytes), and that there are at most a quarter of the lane's bytes.
+   * maxRecordBytes), and that they take at most half of the lane: behind padding they then still fit into an empty one.
    */
   appendFrames(
     stream: string,
@@ -127,7 +127,7 @@ export class Lane {
   ): Promise<AppendedMany> {
     return new Promise<AppendedMany>((resolve, reject) => {
       if (!this.#streams.has(stream)) checkStreamName(stream);
-      if (frames.length > this.#producer.capacity / 4) throw new Error(`${frames.length} bytes of frames in one piece`);
+      if (frames.length > this.#producer.capacity / 2) throw new Error(`${frames.length} bytes of frames in one piece`);
       const nowMs = this.#clock.monotonicMs();
       this.#admit(jobOfFrames(stream, frames, records, identity, admission, nowMs, resolve, reject));
     });

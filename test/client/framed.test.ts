@@ -615,6 +615,14 @@ scripted('smaller limits after a reconnect: what no longer fits is refused, the 
   t.ok(gateway.last.appends.every((a) => a.bytes <= 2_000));
 });
 
+scripted('a record that fits no frame of the gateway is refused with its call', async (t, start) => {
+  const { gateway, client } = await start({ maxFrameBytes: 2_000 });
+  t.equal(await codeOf(client.appendMany('s', ['a', 'x'.repeat(3_000)])), 'RECORD_TOO_LARGE');
+  t.same(await client.append('s', 'x'.repeat(1_936)), { offset: 0 }, 'header, identity and frame take 64');
+  t.equal(await codeOf(client.append('s', 'x'.repeat(1_937))), 'RECORD_TOO_LARGE');
+  t.equal(gateway.log.length, 1);
+});
+
 t.test('connect: what keeps it from the gateway', async (t) => {
   const unused = await FakeGateway.start(t);
   const { url } = unused;

@@ -82,6 +82,7 @@ async function play(steps: readonly Step[]): Promise<void> {
   const send = (credit: number, closed: boolean): boolean => {
     const part = outbox.take(credit, closed);
     if (part === undefined) return false;
+    if (deferredTo > front) throw new Error('sent behind what was refused');
     if (part.firstSequence !== sentTo) throw new Error(`sequence ${part.firstSequence} where ${sentTo} is next`);
     const own = part.end - part.from + APPEND_HEADER_BYTES;
     if (own > 16_384) throw new Error(`a frame of ${own} bytes`);
@@ -177,6 +178,32 @@ t.test('a chunk is used again only when its records are settled and its bytes wr
   const large = pool.take(1_000_000);
   pool.release(large);
   t.not(pool.take(1_000_000), large, 'one of its own size is not kept');
+});
+
+t.test('caution after a refusal ends after 16 frames', async (t) => {
+  const outbox = new Outbox(1 << 30);
+  outbox.limits = { maxFrameBytes: 300, maxRecordBytes: 200 };
+  const add = (): void =>
+    outbox.addOne(
+      's',
+      null,
+      'x'.repeat(200),
+      0,
+      0,
+      () => undefined,
+      () => undefined,
+    );
+  for (let i = 0; i < 20; i++) add();
+  const send = (): boolean => outbox.take(1 << 20, false) !== undefined;
+  t.same([send(), send()], [true, true], 'a frame each');
+  outbox.defer(0, 2, failed);
+  t.equal(send(), false, 'nothing behind what was refused');
+  outbox.rewind();
+  for (let i = 0; i < 16; i++) {
+    t.same([send(), send()], [true, false], 'one by one');
+    outbox.acknowledge(i, i, 1, false, 0);
+  }
+  t.same([send(), send(), send()], [true, true, true]);
 });
 
 t.test('runs that share a chunk hold it each', async (t) => {

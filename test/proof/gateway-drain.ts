@@ -219,13 +219,9 @@ class Drain {
           this.#witness.refused(c, n, records, 'was refused');
           this.#sums.refused++;
         },
-        false,
+        () => this.#sums.unanswered++,
       );
-      this.#clients.push(
-        client.then((cut) => {
-          if (cut !== undefined) this.#sums.unanswered++;
-        }),
-      );
+      this.#clients.push(client);
     }
   }
 

@@ -17,10 +17,13 @@ export class Whereabouts {
   #over = false;
   #waiting: (() => void)[] = [];
 
-  /** Undefined once there will be no more. */
-  async http(): Promise<number | undefined> {
-    while (this.#port === undefined && !this.#over) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    return this.#over ? undefined : this.#port;
+  /** Undefined once no new requests are wanted. @param again for one that was cut: it is still to be answered */
+  async http(again: boolean): Promise<number | undefined> {
+    for (;;) {
+      if (this.#over && !again) return undefined;
+      if (this.#port !== undefined) return this.#port;
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
   }
 
   is(port: number | undefined): void {
@@ -28,9 +31,10 @@ export class Whereabouts {
     for (const go of this.#waiting.splice(0)) go();
   }
 
+  /** New requests are not wanted any more. */
   end(): void {
     this.#over = true;
-    this.is(undefined);
+    this.is(this.#port);
   }
 }
 
@@ -126,8 +130,7 @@ export type OnAnswer = (request: Request, answer: HttpAnswer) => void;
 
 /**
  * Sends one request after the other until the gateway is nowhere any more. One that was cut is sent again under its key, or given
- * up where it has none. @param patient false: it ends with the first that is cut or refused
- * @returns the one that was cut last and is still to be sent again; where it is not patient, the one that was cut
+ * up where it has none. @param onCut where it is given, the first that is cut or refused is the last
  */
 export async function runHttpClient(
   requests: Requests,
@@ -135,10 +138,12 @@ export async function runHttpClient(
   agent: http.Agent,
   witness: GatewayWitness,
   onAnswer: OnAnswer,
-  patient = true,
-): Promise<Request | undefined> {
+  onCut?: (request: Request) => void,
+): Promise<void> {
   let cut: Request | undefined;
-  for (let port = await where.http(); port !== undefined; port = await where.http()) {
+  for (;;) {
+    const port = await where.http(cut !== undefined);
+    if (port === undefined) return;
     const request: Request = cut ?? requests.next();
     let answer: HttpAnswer;
     try {
@@ -146,7 +151,7 @@ export async function runHttpClient(
     } catch (error) {
       if ((error as Error).message.startsWith('not within'))
         witness.violations.push(`client ${request.client}: ${(error as Error).message}`);
-      if (!patient) return request;
+      if (onCut !== undefined) return onCut(request);
       cut = request.key === undefined ? undefined : request;
       continue;
     }
@@ -166,9 +171,8 @@ export async function runHttpClient(
       );
     }
     onAnswer(request, answer);
-    if (status !== 200 && !patient) return undefined;
+    if (status !== 200 && onCut !== undefined) return;
   }
-  return cut;
 }
 
 /**
