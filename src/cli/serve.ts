@@ -6,11 +6,12 @@
 
 import { getHeapStatistics } from 'node:v8';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
-import { resolveGatewayOptions } from '../base/gateway-options.ts';
+import { resolveGatewayOptions, type GatewayOptions } from '../base/gateway-options.ts';
 import { formatBytes, resolveLogOptions } from '../base/options.ts';
 import { createLogger } from '../ingress/accept-thread.ts';
 import { describe, Gateway } from '../ingress/gateway.ts';
 import { checkMemory, heapCaps, limitOf, memorySum } from '../ingress/memory.ts';
+import { leaveWorkersTheirCaps } from '../platform/threads.ts';
 import { resolveServeConfig } from './config.ts';
 
 const MIB = 1024 * 1024;
@@ -39,12 +40,14 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
     logger.info(message);
   }
 
+  leaveWorkersTheirCaps();
+
   let ask!: (reason: string) => void;
   const asked = new Promise<string>((resolve) => (ask = resolve));
   let died: string | undefined;
-  const server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason)));
+  let server: Gateway | undefined;
   const reload = (): void => {
-    server.reloadTokens().then(
+    server?.reloadTokens().then(
       () => logger.info('the token file was read again'),
       (error: unknown) => logger.error(`the tokens from before stay: ${reasonOf(error)}`),
     );
@@ -54,8 +57,10 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
     if (++signals > 1 && signal === 'SIGINT') process.exit(1);
     ask(signal);
   };
+  // Before the start, which may read back much: PID 1 of a container has no default action, and docker stop would wait and kill.
   process.on('SIGHUP', reload).on('SIGTERM', end).on('SIGINT', end);
-  announce(server);
+  server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason)));
+  announce(server, gateway);
 
   const reason = await asked;
   logger.info({ reason }, 'draining: nothing new is taken');
@@ -71,19 +76,26 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
   return 1;
 }
 
-function announce(server: Gateway): void {
+/** An address that means all of them is none to send to. */
+function reachable(url: string): string {
+  return url.replace('://0.0.0.0:', '://127.0.0.1:').replace('://[::]:', '://[::1]:');
+}
+
+function announce(server: Gateway, options: GatewayOptions): void {
   const { log, listening } = server;
   const { io, appendedOffset } = log.stats();
-  const where = describe(listening);
+  const where = describe(listening, options.tlsCert !== undefined);
   const lines = [
     `spillway: listening on ${where.join(', ')}`,
     `spillway: log in ${log.options.dir}, ${appendedOffset} records, I/O mode ${io}, lanes of ${formatBytes(log.options.laneBytes)}`,
   ];
-  const http = where.find((line) => line.startsWith('http://'));
+  const http = where.find((line) => line.startsWith('http'));
   if (http !== undefined) {
     lines.push('spillway: try');
+    const token = options.tokens === undefined ? '' : " -H 'authorization: Bearer TOKEN'";
+    const tls = options.tlsClientCa === undefined ? '' : ' --cert CLIENT.pem --key CLIENT.key';
     lines.push(
-      `  curl -sS ${http}/v1/streams/demo/records -H 'content-type: application/x-ndjson' --data-binary '{"hello":"world"}'`,
+      `  curl -sS ${reachable(http)}/v1/streams/demo/records${token}${tls} -H 'content-type: application/x-ndjson' --data-binary '{"hello":"world"}'`,
     );
   }
   process.stdout.write(`${lines.join('\n')}\n`);

@@ -50,21 +50,32 @@ const FIRST_PAIRS = 256;
 
 const shapes = new Map<string, RecordShape>([
   ['application/x-ndjson', 'ndjson'],
+  // Other names of the same.
+  ['application/ndjson', 'ndjson'],
+  ['application/jsonl', 'ndjson'],
+  ['application/x-jsonlines', 'ndjson'],
   ['application/json', 'json'],
   ['text/plain', 'bytes'],
   ['application/octet-stream', 'bytes'],
 ]);
 
-/** @throws UNSUPPORTED_MEDIA_TYPE */
-export function shapeOf(contentType: string | undefined): RecordShape {
+/** A client that cannot set its Content-Type says `?as=ndjson`, `?as=json` or `?as=bytes`. */
+const named: Readonly<Record<string, RecordShape>> = { ndjson: 'ndjson', json: 'json', bytes: 'bytes' };
+
+/** @param as parameter `as` of the request; wins over the header @throws UNSUPPORTED_MEDIA_TYPE, BAD_REQUEST */
+export function shapeOf(contentType: string | undefined, as: string | null = null): RecordShape {
+  if (as !== null) {
+    if (Object.hasOwn(named, as)) return named[as];
+    throw new SpillwayError('BAD_REQUEST', `parameter 'as': expected ndjson, json or bytes, got ${show(as)}`);
+  }
   const [type, ...parameters] = (contentType ?? '').split(';').map((part) => part.trim().toLowerCase());
-  const shape = shapes.get(type);
+  const shape = shapes.get(type) ?? (/^application\/[^/]+\+json$/.test(type) ? 'json' : undefined);
   if (shape === undefined) {
     const came = type === '' ? 'none' : show(type);
     const hint = type === 'application/x-www-form-urlencoded' ? ' (curl sends it unless told otherwise by -H)' : '';
     throw new SpillwayError(
       'UNSUPPORTED_MEDIA_TYPE',
-      `Content-Type: expected one of ${[...shapes.keys()].join(', ')}, got ${came}${hint}`,
+      `Content-Type: expected one of ${[...shapes.keys()].join(', ')}, got ${came}${hint}; or ?as=ndjson`,
     );
   }
   const charset = parameters

@@ -69,7 +69,7 @@ export class AcceptThread implements Acceptor {
     serveDedupe(table, dedupe.port1);
     this.#commands = commands.port1;
     const given: AcceptThreadData = { accept: data, commands: commands.port2, dedupe: dedupe.port2 };
-    this.#worker = startWorker('accept', given, [commands.port2, dedupe.port2]);
+    this.#worker = startWorker('accept', given, [commands.port2, dedupe.port2], data.heapLimits);
     let crash = 'it ended without a word';
     this.#worker.on('error', (error) => (crash = reasonOf(error)));
     this.#worker.on('exit', () => {

@@ -44,7 +44,8 @@ export interface AcceptData {
   readonly view: LogViewHandle;
   readonly lane: LaneHandle;
   readonly counters: SharedArrayBuffer;
-  /** Heap of a thread that decodes. */
+  /** Heap of an accept thread that is not the main one, and of one that decodes. */
+  readonly heapLimits: ResourceLimits;
   readonly decodeLimits: ResourceLimits;
   /** Number of this thread, from 0: its row of the counters. */
   readonly thread: number;

@@ -27,8 +27,13 @@ export function tokenDigest(token: Uint8Array | string): Buffer {
  * means the same bytes whatever charset a header is read in.
  */
 export function bearer(header: string | undefined): string | undefined {
-  if (header === undefined || header.length > MAX_TOKEN_BYTES + MAX_SCHEME_BYTES) return undefined;
-  return /^bearer[ \t]+([\x21-\x7e]+)[ \t]*$/i.exec(header)?.[1];
+  if (header === undefined || header.length > (MAX_TOKEN_BYTES * 4) / 3 + MAX_SCHEME_BYTES) return undefined;
+  const token = /^bearer[ \t]+([\x21-\x7e]+)[ \t]*$/i.exec(header)?.[1];
+  if (token !== undefined) return token;
+  // Shippers that know Basic only (rsyslog, syslog-ng, pino-http-send) send the token as the password of any user.
+  const basic = /^basic[ \t]+([A-Za-z0-9+/]+={0,2})[ \t]*$/i.exec(header)?.[1];
+  if (basic === undefined) return undefined;
+  return /^[^:]*:([\x21-\x7e]+)$/.exec(Buffer.from(basic, 'base64').toString('latin1'))?.[1];
 }
 
 interface Entry {

@@ -100,6 +100,7 @@ export class Gateway {
         const tookMs = Math.round(systemClock.monotonicMs() - startedMs);
         logger.info({ records, keys: table.size, tookMs }, 'idempotent producers remembered from the log');
       }
+      const caps = heapCaps(log.options, options);
       const counters = createCounters(threads);
       const lanes = Array.from({ length: threads }, () => log.lane());
       const dataOf = (thread: number, at: GatewayOptions): AcceptData => ({
@@ -109,7 +110,8 @@ export class Gateway {
         view: log.view.handle,
         lane: lanes[thread],
         counters,
-        decodeLimits: heapCaps(log.options, options).decode,
+        heapLimits: caps.accept,
+        decodeLimits: caps.decode,
         thread,
         reusePort: threads > 1,
       });
@@ -173,10 +175,11 @@ function inUrl(host: string): string {
 }
 
 /** For a message: where a gateway can be reached. */
-export function describe(listening: Listening): string[] {
+export function describe(listening: Listening, secure: boolean): string[] {
+  const s = secure ? 's' : '';
   const lines: string[] = [];
-  if (listening.http !== undefined) lines.push(`http://${inUrl(listening.http.host)}:${listening.http.port}`);
-  if (listening.tcp !== undefined) lines.push(`tcp://${inUrl(listening.tcp.host)}:${listening.tcp.port}`);
+  if (listening.http !== undefined) lines.push(`http${s}://${inUrl(listening.http.host)}:${listening.http.port}`);
+  if (listening.tcp !== undefined) lines.push(`tcp${s}://${inUrl(listening.tcp.host)}:${listening.tcp.port}`);
   if (listening.unix !== undefined) lines.push(`unix:${listening.unix}`);
   return lines;
 }

@@ -91,7 +91,8 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
       if (req.method === 'GET') return await getRecords(host, res, route.stream, query);
       throw notAllowed('GET, POST');
     }
-    if (req.method !== 'GET') throw notAllowed('GET');
+    // Load balancers probe with HEAD; node:http leaves the body away.
+    if (req.method !== 'GET' && req.method !== 'HEAD') throw notAllowed('GET, HEAD');
     const { report } = host.parts;
     if (route.kind === 'stats') return answerJson(host, res, 200, `${JSON.stringify(report.stats())}\n`);
     if (route.kind === 'metrics') {

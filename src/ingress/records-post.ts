@@ -39,7 +39,7 @@ export async function postRecords(
   const refused = host.refusal();
   if (refused !== undefined) throw new Refusal(refused, { close: true });
   const encoding = parseContentEncoding(req.headers['content-encoding']);
-  const shape = shapeOf(req.headers['content-type']);
+  const shape = shapeOf(req.headers['content-type'], query?.get('as') ?? null);
   const key = idempotencyKey(req);
   const partial = query?.get('partial') === '1';
   const announced = announcedBytes(req, options.wireBodyBytes);

@@ -24,6 +24,9 @@ import { startWorker } from '../platform/threads.ts';
 import { signal } from '../platform/waiter.ts';
 import { CommitLoop, type Command, type Reply } from './commit-loop.ts';
 
+/** Its garbage is short-lived, and there is little of it. The rest of its heap is the index of a segment, and has no cap that could kill it. */
+const COMMIT_YOUNG_MIB = 12;
+
 export interface CommitThreadData {
   readonly options: LogOptions;
   readonly shared: SharedArrayBuffer;
@@ -114,7 +117,7 @@ export class CommitThread {
     this.#shared = shared;
     this.#onDeath = onDeath;
     this.#dir = options.dir;
-    this.#worker = startWorker('commit', data, [port2]);
+    this.#worker = startWorker('commit', data, [port2], { maxYoungGenerationSizeMb: COMMIT_YOUNG_MIB });
     port1.on('message', (message: Message) => this.#receive(message));
     this.#worker.on('error', (error) => (this.#crash = reasonOf(error)));
     this.#worker.on('exit', () => this.#end());

@@ -1,6 +1,7 @@
 // Starting worker threads: where their compiled entry lies, and with which environment. The one home of process.env.
 
-import { Worker, type MessagePort } from 'node:worker_threads';
+import { setFlagsFromString } from 'node:v8';
+import { Worker, type MessagePort, type ResourceLimits } from 'node:worker_threads';
 
 /** Entry of a worker in `workers/`, compiled beside `src/`. TypeScript does not rewrite such paths: this does. */
 export function workerUrl(name: string): URL {
@@ -14,14 +15,29 @@ export function workerEnvironment(): NodeJS.ProcessEnv {
 }
 
 /** Starts a worker, with a clean execArgv for the same reason. */
-export function startWorker(name: string, workerData: unknown, transferList: readonly MessagePort[] = []): Worker {
+export function startWorker(
+  name: string,
+  workerData: unknown,
+  transferList: readonly MessagePort[] = [],
+  resourceLimits: ResourceLimits = {},
+): Worker {
   return new Worker(workerUrl(name), {
     workerData,
     transferList: [...transferList],
     execArgv: [],
     env: workerEnvironment(),
+    resourceLimits,
     name: `spillway-${name}`,
   });
+}
+
+/**
+ * V8 takes the heap caps of the command line for every worker too, whatever its own are. Called once the main thread has its heap, this
+ * leaves workers to their own; the main thread keeps what it has.
+ */
+export function leaveWorkersTheirCaps(): void {
+  setFlagsFromString('--max-old-space-size=0');
+  setFlagsFromString('--max-semi-space-size=0');
 }
 
 /** The variables whose name begins with `prefix`. */

@@ -123,7 +123,9 @@ class Drain {
   readonly #connections: Client[] = [];
   #gateway: GatewayProcess | undefined;
   #answers = 0;
+  #unanswered = 0;
   #stopped = false;
+  #isLate = false;
 
   constructor(seed: number, sums: Sums) {
     this.#seed = seed;
@@ -149,6 +151,7 @@ class Drain {
     const random = seededRandom(this.#seed);
     const dir = join(this.#top, 'log');
     const unix = join(this.#top, 'socket');
+    this.#isLate = endless > 0;
     const drainMs = endless > 0 ? SHORT_DRAIN_MS : DRAIN_MS;
     const gateway = new GatewayProcess({
       dir,
@@ -184,7 +187,6 @@ class Drain {
     for (const body of endless > 0 ? [...slow, ...never] : never) body.abandon();
     for (const wrong of await Promise.all(finished)) if (wrong !== undefined) this.violations.push(wrong);
     const ended = await within(gateway.ended, 'the gateway ends', LIMIT_MS);
-    this.#judge(ended, ended.atMs - startedMs, endless === 0 ? 0 : endless + slow.length);
     this.#sums.slow += finished.length;
     for (const raw of idle) raw.destroy();
     for (const body of [...slow, ...never]) body.destroy();
@@ -192,6 +194,8 @@ class Drain {
     this.#where.end();
     this.#agent.destroy();
     await within(Promise.all(this.#clients), 'the clients are done', LIMIT_MS);
+    this.#sums.unanswered += this.#unanswered;
+    this.#judge(ended, ended.atMs - startedMs, endless === 0 ? 0 : endless + slow.length);
     await this.#witness.check(dir, 'after the drain');
     this.violations.push(...this.#witness.violations);
     this.#sums.stored += this.#witness.answeredRecords;
@@ -219,7 +223,7 @@ class Drain {
           this.#witness.refused(c, n, records, 'was refused');
           this.#sums.refused++;
         },
-        () => this.#sums.unanswered++,
+        () => this.#unanswered++,
       );
       this.#clients.push(client);
     }
@@ -233,8 +237,8 @@ class Drain {
       const onRejected = (n: number, records: number, error: { code?: string; message: string }): void => {
         if (error.code !== 'DISCONNECTED' && error.code !== 'CLOSED')
           this.violations.push(`producer ${i}: ${records} records from ${n} on were rejected: ${error.message}`);
-        // It may not know, but the gateway has to: what it took it acknowledged before it closed the connection.
-        this.#witness.refused(client, n, records, `was rejected with ${error.code}`);
+        // It may not know, but a gateway that had its time has to: what it took it acknowledged before it closed the connection.
+        if (!this.#isLate) this.#witness.refused(client, n, records, `was rejected with ${error.code}`);
       };
       this.#clients.push(
         runProducer(
@@ -258,15 +262,18 @@ class Drain {
       this.violations.push(
         `exit ${code ?? signal} after ${tookMs.toFixed(0)} ms, expected ${exit}; it said ${JSON.stringify(lines.slice(-3))}`,
       );
-    if (said?.requests !== left)
-      this.violations.push(`it says ${JSON.stringify(said)}, expected ${left} requests left`);
+    // On a busy machine a short deadline may come before others are answered too; they know.
+    const most = left === 0 ? 0 : left + this.#unanswered;
+    const told = said?.requests ?? -1;
+    if (told < left || told > most)
+      this.violations.push(`it says ${JSON.stringify(said)}, expected ${left} to ${most} requests left`);
     if (left === 0 && !/everything that was accepted is answered/.test(said?.msg ?? ''))
       this.violations.push(`it says '${said?.msg}'`);
     if (left > 0 && !/drainMs 400 with requests that were not answered/.test(said?.msg ?? ''))
       this.violations.push(`it says '${said?.msg}'`);
-    const [least, most] = left === 0 ? [0, PROMPT_MS] : [SHORT_DRAIN_MS, SHORT_DRAIN_MS + CLOSES_WITHIN_MS];
-    if (tookMs < least || tookMs > most)
-      this.violations.push(`it took ${tookMs.toFixed(0)} ms, expected ${least} to ${most}`);
+    const [soonest, latest] = left === 0 ? [0, PROMPT_MS] : [SHORT_DRAIN_MS, SHORT_DRAIN_MS + CLOSES_WITHIN_MS];
+    if (tookMs < soonest || tookMs > latest)
+      this.violations.push(`it took ${tookMs.toFixed(0)} ms, expected ${soonest} to ${latest}`);
   }
 }
 

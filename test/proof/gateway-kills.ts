@@ -31,6 +31,8 @@ const HTTP_CLIENTS = 64;
 /** Numbers of the producers come after those of the HTTP clients. */
 const FIRST_PRODUCER = 1000;
 const SETTLES_WITHIN_MS = 30_000;
+/** On a busy machine a durable write may take seconds: that is no reason to refuse anybody here. */
+const PATIENT = ['--shed-age-ms', '0', '--max-block-ms', '60000'];
 /** A life whose moment does not come, as nothing is answered. */
 const HANGS_MS = 30_000;
 
@@ -95,6 +97,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     const io = workingModes[life % workingModes.length];
     const threads = newer !== undefined && life % 3 === 2;
     const flags = [
+      ...PATIENT,
       '--io',
       io,
       '--segment-bytes',

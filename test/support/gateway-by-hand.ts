@@ -45,6 +45,7 @@ export class ByHand {
           limits: { maxRecordBytes: MAX_RECORD_BYTES, maxWaitingBytes },
         },
         counters: this.#counters,
+        heapLimits: {},
         decodeLimits: {},
         thread: 0,
         reusePort: false,
