@@ -68,6 +68,9 @@ export function shapeOf(contentType: string | undefined, as: string | null = nul
     if (Object.hasOwn(named, as)) return named[as];
     throw new SpillwayError('BAD_REQUEST', `parameter 'as': expected ndjson, json or bytes, got ${show(as)}`);
   }
+  // Hot: per request. As most write it.
+  const exact = shapes.get(contentType ?? '');
+  if (exact !== undefined) return exact;
   const [type, ...parameters] = (contentType ?? '').split(';').map((part) => part.trim().toLowerCase());
   const shape = shapes.get(type) ?? (/^application\/[^/]+\+json$/.test(type) ? 'json' : undefined);
   if (shape === undefined) {

@@ -161,6 +161,7 @@ export class Accept {
     let ticks = 0;
     this.#tick = setInterval(() => {
       this.#host.look();
+      this.#host.sample();
       if (++ticks % (1000 / TICK_MS) !== 0) return;
       counters.set('eventLoopDelayMs', this.#delay.percentile(99) / 1e6);
       counters.set('eventLoopDelayMaxMs', this.#delay.max / 1e6);

@@ -52,7 +52,6 @@ export class Host {
   readonly #resume: (() => void)[] = [];
   /** Connections without credit. */
   readonly #starved = new Set<() => void>();
-  #seenDrops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
 
   constructor(parts: HostParts) {
     this.parts = parts;
@@ -118,9 +117,10 @@ export class Host {
   /** Appends, and keeps the books. @throws as `Lane.appendMany` */
   async append(records: number, bytes: number, start: (lane: Lane) => Promise<AppendedMany>): Promise<AppendedMany> {
     const { lane, counters, drainRate, clock } = this.parts;
+    const started = start(lane);
     this.look();
     try {
-      const appended = await start(lane);
+      const appended = await started;
       drainRate.add(bytes, clock.monotonicMs());
       counters.add('records', records);
       counters.add('recordBytes', bytes);
@@ -156,7 +156,7 @@ export class Host {
 
   /** Compares the fill with the marks; whoever waited to read goes on below the low one. */
   look(): void {
-    const { mark, lane, counters, budget, drainRate, clock } = this.parts;
+    const { mark, lane, budget, drainRate, clock } = this.parts;
     this.#paused = mark.update(this.level);
     if (!this.#paused) for (const go of this.#resume.splice(0)) go();
     if (!this.#paused && this.#starved.size > 0 && budget.freeBytes > 0) {
@@ -164,18 +164,21 @@ export class Host {
       this.#starved.clear();
       for (const ask of starved) ask();
     }
-    const { newest, oldest, blockedTooLong, backlog } = lane.drops;
-    counters.add('droppedNewest', newest - this.#seenDrops.newest);
-    counters.add('droppedOldest', oldest - this.#seenDrops.oldest);
-    counters.add('droppedBlockedTooLong', blockedTooLong - this.#seenDrops.blockedTooLong);
-    counters.add('droppedBacklog', backlog - this.#seenDrops.backlog);
-    this.#seenDrops = { newest, oldest, blockedTooLong, backlog };
-    const oldestAgeMs = lane.oldestAgeMs();
     // How fast a queue drains shows only while there is one.
-    if (oldestAgeMs === 0) drainRate.idle(clock.monotonicMs());
+    if (lane.isIdle) drainRate.idle(clock.monotonicMs());
+  }
+
+  /** Brings the figures of this thread up to date that are not counted as things happen. */
+  sample(): void {
+    const { lane, counters, budget } = this.parts;
+    const { newest, oldest, blockedTooLong, backlog } = lane.drops;
+    counters.set('droppedNewest', newest);
+    counters.set('droppedOldest', oldest);
+    counters.set('droppedBlockedTooLong', blockedTooLong);
+    counters.set('droppedBacklog', backlog);
     counters.set('ingressBytes', budget.usedBytes);
     counters.set('queuedBytes', lane.queuedBytes);
-    counters.set('oldestAgeMs', oldestAgeMs);
+    counters.set('oldestAgeMs', lane.oldestAgeMs());
     counters.set('paused', this.#paused ? 1 : 0);
   }
 

@@ -138,6 +138,11 @@ export class Lane {
     return this.#producer.usedBytes + this.#blocked.bytes;
   }
 
+  /** True while everything is acknowledged. */
+  get isIdle(): boolean {
+    return this.#unacknowledged === 0 && this.#blocked.length === 0;
+  }
+
   /** Age of the oldest record that is not yet acknowledged, in ms; 0 where there is none. */
   oldestAgeMs(): number {
     const oldest = this.#pending[this.#head] ?? this.#blocked.first;
