@@ -10,7 +10,17 @@ import { tokenDigest } from '../../src/ingress/auth.ts';
 import { SmallDisk } from '../support/full-disk-mounts.ts';
 import { ByHand } from '../support/gateway-by-hand.ts';
 import { Inside, isError, isStored } from '../support/gateway-inside.ts';
-import { ask, bytes, ndjson, post, Raw, recordsOf, type Answer } from '../support/gateway-talk.ts';
+import {
+  ask,
+  bytes,
+  figuresOf,
+  ndjson,
+  post,
+  Raw,
+  recordsOf,
+  untilFigures,
+  type Answer,
+} from '../support/gateway-talk.ts';
 import { until, within } from '../support/log-support.ts';
 import { temporaryDirectory } from '../support/modes.ts';
 
@@ -27,7 +37,7 @@ function head(stream: string, length: number, more = ''): string {
 /** Records of 8 KiB, of which 7 fit the lane. */
 async function fillLane(g: ByHand, stream: string, count = 7): Promise<{ answers: Promise<Answer>[]; count: number }> {
   const answers = Array.from({ length: count }, (_, i) => post(g.port, stream, record(i), bytes));
-  await until(() => g.count('queuedBytes') >= count * 8 * KIB, 'all are in the lane');
+  await untilFigures(g.port, (f) => f.queuedBytes >= count * 8 * KIB, 'all are in the lane');
   return { answers, count };
 }
 
@@ -45,12 +55,12 @@ t.test('policy block: the answer waits for room up to maxBlockMs, then 429', asy
   const tookMs = performance.now() - startedMs;
   isError(t, refused, 'BACKLOG_FULL', 'after maxBlockMs of the stream');
   t.ok(tookMs >= 95 && tookMs < 4000, `${tookMs} ms`);
-  t.equal(g.count('droppedBlockedTooLong'), 1, 'counted by its cause');
+  t.equal((await figuresOf(g.port)).droppedBlockedTooLong, 1, 'counted by its cause');
   const three = await post(g.port, 's', `${'y'.repeat(5000)}\n`.repeat(3), ndjson);
   isError(t, three, 'BACKLOG_FULL', 'three records');
-  t.equal(g.count('droppedBlockedTooLong'), 4, 'by record');
+  t.equal((await figuresOf(g.port)).droppedBlockedTooLong, 4, 'by record');
   const waits = post(g.port, 'longer', record(10), bytes);
-  await until(() => g.count('queuedBytes') > 64 * KIB, 'one waits');
+  await untilFigures(g.port, (f) => f.queuedBytes > 64 * KIB, 'one waits');
   g.commit();
   const offsets = (await Promise.all(answers)).map((a) => isStored(t, a, 'in the lane').firstOffset);
   t.same(
@@ -58,7 +68,7 @@ t.test('policy block: the answer waits for room up to maxBlockMs, then 429', asy
     Array.from({ length: count }, (_, i) => i),
   );
   isError(t, await waits, 'CLOSED', 'what still waits when the log is closed');
-  t.same([g.count('ingressBytes'), g.count('records')], [0, count], 'nothing is held');
+  t.match(await figuresOf(g.port), { ingressBytes: 0, records: count }, 'nothing is held');
   t.same(g.errors, []);
 });
 
@@ -71,10 +81,10 @@ t.test('policy drop-newest: refused at once', async (t) => {
   const { answers } = await fillLane(g, 'blocks');
   isError(t, await post(g.port, 'drops', record(9), bytes), 'DROPPED', 'one record');
   isError(t, await post(g.port, 'drops', 'x\n'.repeat(10) + record(9).toString(), ndjson), 'DROPPED', 'eleven');
-  t.equal(g.count('droppedNewest'), 12, 'counted by record');
+  t.equal((await figuresOf(g.port)).droppedNewest, 12, 'counted by record');
   isStored(t, await (g.commit(), answers[0]), 'the others');
   await Promise.all(answers);
-  t.equal(g.count('ingressBytes'), 0);
+  t.equal((await figuresOf(g.port)).ingressBytes, 0);
 });
 
 t.test('policy drop-oldest: the oldest that waits has to go, and hears of it', async (t) => {
@@ -86,7 +96,7 @@ t.test('policy drop-oldest: the oldest that waits has to go, and hears of it', a
   // Read before the lane is full: later it would not be.
   const begun = await Raw.connect(g.port);
   begun.write(head('block', 8 * KIB) + 'x');
-  await until(() => g.count('ingressBytes') >= 8 * KIB, 'it is being read');
+  await untilFigures(g.port, (f) => f.ingressBytes >= 8 * KIB, 'it is being read');
   const { answers } = await fillLane(g, 's');
   const order: number[] = [];
   const waiting = [0, 1].map(async (i) => {
@@ -94,26 +104,26 @@ t.test('policy drop-oldest: the oldest that waits has to go, and hears of it', a
     order.push(i);
     return answer;
   });
-  await until(() => g.count('queuedBytes') > (64 + 6) * KIB, 'two wait');
+  await untilFigures(g.port, (f) => f.queuedBytes > (64 + 6) * KIB, 'two wait');
   // The one that came first, whichever that was on its own connection.
   const third = post(g.port, 's', record(2), bytes);
   const first = await Promise.race(waiting);
   isError(t, first, 'DROPPED', 'the oldest');
   t.equal(order.length, 1, 'and nobody else');
-  t.equal(g.count('droppedOldest'), 1);
+  t.equal((await figuresOf(g.port)).droppedOldest, 1);
   begun.write('x'.repeat(8 * KIB - 1));
   isError(t, await begun.answer(), 'BACKLOG_FULL', 'who may only wait, where too many do');
   begun.destroy();
-  t.equal(g.count('droppedBacklog'), 1);
+  t.equal((await figuresOf(g.port)).droppedBacklog, 1);
   g.commit();
   await Promise.all([...answers, ...waiting, third]);
-  t.equal(g.count('ingressBytes'), 0);
+  t.equal((await figuresOf(g.port)).ingressBytes, 0);
 });
 
 t.test('shedding: refused while the oldest is too old', async (t) => {
   const g = await ByHand.start(t, { shedAgeMs: 60 });
   const old = post(g.port, 's', 'old', bytes);
-  await until(() => g.count('oldestAgeMs') > 60, 'it is old');
+  await untilFigures(g.port, (f) => f.oldestAgeMs > 60, 'it is old');
   isError(t, await post(g.port, 's', 'new', bytes), 'SHED', 'a new one');
   isError(t, await post(g.port, 'other', 'new', bytes), 'SHED', 'in any stream');
   t.equal(g.count('shed'), 2, 'each request is counted once');
@@ -137,8 +147,8 @@ t.test('above the high-water mark sockets are not read, for as long as their str
     streams: { soon: { maxBlockMs: 80 } },
   });
   const { answers } = await fillLane(g, 's', 4);
-  t.equal(g.count('paused'), 1);
-  const held = g.count('ingressBytes');
+  t.equal((await figuresOf(g.port)).paused, 1);
+  const held = (await figuresOf(g.port)).ingressBytes;
   const later = await Raw.connect(g.port);
   later.write(head('s', 3, 'Expect: 100-continue\r\n'));
   const startedMs = performance.now();
@@ -147,7 +157,7 @@ t.test('above the high-water mark sockets are not read, for as long as their str
   isError(t, await soon.answer(), 'BACKLOG_FULL', 'a stream that may wait for 80 ms');
   t.ok(performance.now() - startedMs < 10_000, 'not for as long as others');
   t.equal(later.rest, '', 'the other is neither asked for its body nor refused');
-  t.equal(g.count('ingressBytes'), held, 'and takes no memory');
+  t.equal((await figuresOf(g.port)).ingressBytes, held, 'and takes no memory');
   g.commit();
   await Promise.all(answers);
   const asked = await later.answer();
@@ -165,7 +175,7 @@ t.test('who drops does not wait at the high-water mark', async (t) => {
     overflow: 'drop-newest',
   });
   const { answers } = await fillLane(g, 's');
-  t.equal(g.count('paused'), 1);
+  t.equal((await figuresOf(g.port)).paused, 1);
   isError(t, await within(post(g.port, 's', record(9), bytes), 'an answer'), 'DROPPED', 'refused at once');
   g.commit();
   await Promise.all(answers);
@@ -174,7 +184,7 @@ t.test('who drops does not wait at the high-water mark', async (t) => {
 t.test('a failed log: nothing is taken, what waits is told, reading goes on', async (t) => {
   const g = await ByHand.start(t, { shedAgeMs: 0 });
   const waits = post(g.port, 's', 'x', bytes);
-  await until(() => g.count('queuedBytes') > 0, 'one is under way');
+  await untilFigures(g.port, (f) => f.queuedBytes > 0, 'one is under way');
   g.fail({ code: 'POISONED', message: 'fdatasync: EIO', details: {} });
   const told = isError(t, await waits, 'POISONED', 'who waited');
   t.match(told['message'], /EIO/, 'why');
@@ -185,7 +195,7 @@ t.test('a failed log: nothing is taken, what waits is told, reading goes on', as
   t.same([healthy.status, JSON.parse(healthy.text)], [200, { ok: true }], 'the process itself is well');
   t.equal((await ask(g.port, { path: recordsOf('s') })).status, 200, 'reading');
   t.match((await ask(g.port, { path: '/metrics' })).text, /^spillway_log_state\{state="poisoned"\} 1$/m);
-  t.equal(g.count('ingressBytes'), 0);
+  t.equal((await figuresOf(g.port)).ingressBytes, 0);
 });
 
 t.test('draining: what was accepted is answered, the rest hears 503, idle connections close', async (t) => {
@@ -203,7 +213,7 @@ t.test('draining: what was accepted is answered, the rest hears 503, idle connec
   second.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
   await second.answer();
   second.write('GET /readyz HTTP/1.1\r\n');
-  await until(() => g.count('queuedBytes') > 0 && g.count('ingressBytes') >= 4, 'both are under way');
+  await untilFigures(g.port, (f) => f.queuedBytes > 0 && f.ingressBytes >= 4, 'both are under way');
   await until(() => g.count('connections') === 5, 'all are there');
   const drained = g.drain(20_000);
   t.match(await idle.ended(), /end|closed/, 'idle');
@@ -246,7 +256,7 @@ t.test('draining within a time: what is left is counted', async (t) => {
   endless.write(head('s', 100) + 'no more');
   const waits = await Raw.connect(g.port);
   waits.write(head('s', 5) + 'waits');
-  await until(() => g.count('queuedBytes') > 0 && g.count('ingressBytes') >= 100, 'both are under way');
+  await untilFigures(g.port, (f) => f.queuedBytes > 0 && f.ingressBytes >= 100, 'both are under way');
   t.same(await g.drain(100), { requests: 2, connections: 2 });
   endless.destroy();
   waits.destroy();
@@ -263,7 +273,7 @@ t.test('bodies wait for room in ingressBytes; one whose client goes away leaves 
   const g = await Inside.start(t, small);
   const big = await Raw.connect(g.port);
   big.write(head('s', 64 * KIB));
-  await until(() => g.count('ingressBytes') === 64 * KIB, 'one holds all');
+  await untilFigures(g.port, (f) => f.ingressBytes === 64 * KIB, 'one holds all');
   isError(t, await post(g.port, 's', 'x', bytes), 'BACKLOG_FULL', 'no room for one byte');
   const gone = await Raw.connect(g.port);
   gone.write(`${head('long', 3)}abc`);
@@ -285,7 +295,7 @@ t.test('bodies wait for room in ingressBytes; one whose client goes away leaves 
   chunked.write(
     `POST ${recordsOf('s')} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n`,
   );
-  await until(() => g.count('ingressBytes') === 64 * KIB, 'a chunked one takes a first piece');
+  await untilFigures(g.port, (f) => f.ingressBytes === 64 * KIB, 'a chunked one takes a first piece');
   const crowd = await Promise.all(Array.from({ length: 3 }, () => post(g.port, 's', 'x', bytes)));
   for (const answer of crowd) isError(t, answer, 'BACKLOG_FULL', 'no room beside it');
   chunked.write('0\r\n\r\n');
@@ -306,7 +316,7 @@ t.test('a chunked body never waits for more room while it holds some', async (t)
   });
   const holds = await Raw.connect(g.port);
   holds.write(head('s', 180 * KIB));
-  await until(() => g.count('ingressBytes') === 180 * KIB, 'one holds most');
+  await untilFigures(g.port, (f) => f.ingressBytes === 180 * KIB, 'one holds most');
   const grows = await Raw.connect(g.port);
   grows.write(
     `POST ${recordsOf('s')} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n`,

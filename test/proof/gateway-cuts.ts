@@ -37,15 +37,21 @@ const SETTLES_WITHIN_MS = 30_000;
 /** On a busy machine a durable write may take seconds: that is no reason to refuse anybody here. */
 const PATIENT = ['--shed-age-ms', '0', '--max-block-ms', '60000'];
 
-/** Half of the exchanges go through, so that there is progress. */
+/** Half of the exchanges go through, and one after this many that did not: clients wait longer each time that they make no progress. */
+const MAX_IN_A_ROW = 3;
+
 function planner(random: () => number): () => Cut | undefined {
+  let inARow = 0;
   return () => {
     const choice = random();
+    if (choice >= 0.5 || ++inARow > MAX_IN_A_ROW) {
+      inARow = 0;
+      return undefined;
+    }
     if (choice < 0.3) return { where: 'answer', part: 0 };
     if (choice < 0.4) return { where: 'answer', part: random() };
     if (choice < 0.45) return { where: 'request', part: random() };
-    if (choice < 0.5) return { where: 'sent', part: 1 };
-    return undefined;
+    return { where: 'sent', part: 1 };
   };
 }
 
@@ -57,7 +63,12 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
   const unix = join(top, 'socket');
   const witness = new GatewayWitness();
   const where = new Whereabouts();
-  const proxies = { http: await Cutter.listen('http'), framed: await Cutter.listen('framed') };
+  // A proxy for each producer: in each line of attempts some go through.
+  const proxies: Cutter[] = [];
+  for (let i = 0; i < FRAMED_CLIENTS; i++) proxies.push(await Cutter.listen('framed'));
+  proxies.push(await Cutter.listen('http'));
+  const shared = await Cutter.listen('http');
+  proxies.push(shared);
   const agent = new http.Agent({ keepAlive: true, maxSockets: HTTP_CLIENTS });
   const violations: string[] = [];
   const say = (wrong: string): void => void violations.push(`${wrong}; ${repeatCommand('gateway-cuts', seed)}`);
@@ -77,7 +88,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
       if (due > restarts[protocol] && restarts[protocol] < plan.restarts) restart(protocol);
       // These are far quicker than the others, and nobody learns anything from more of them.
       if (counts.http >= plan.http) {
-        proxies.http.plan = () => undefined;
+        for (const proxy of proxies) if (proxy.protocol === 'http') proxy.plan = () => undefined;
         where.end();
       }
     }
@@ -88,15 +99,13 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     const flags = ['--segment-bytes', '4MiB', '--log-level', 'warn', ...PATIENT];
     gateway = new GatewayProcess({ dir, unix, flags });
     const at = await gateway.listens();
-    proxies.http.target = at.http;
-    proxies.framed.target = at.tcp;
-    where.is(proxies.http.port);
+    for (const proxy of proxies) proxy.target = proxy.protocol === 'http' ? at.http : at.tcp;
+    where.is(shared.port);
   };
   let restarting = Promise.resolve();
   restart = (protocol): void => {
     restarts[protocol]++;
-    proxies.http.target = 0;
-    proxies.framed.target = 0;
+    for (const proxy of proxies) proxy.target = 0;
     where.is(undefined);
     gateway!.kill('SIGKILL');
     restarting = gateway!.ended
@@ -119,9 +128,9 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
       });
       clients.push(client);
     }
-    const urls = Array.from({ length: FRAMED_CLIENTS }, () => `tcp://127.0.0.1:${proxies.framed.port}`);
-    urls.push(`http://127.0.0.1:${proxies.http.port}`);
-    for (const [i, url] of urls.entries()) {
+    const own = proxies.filter((proxy) => proxy !== shared);
+    for (const [i, { protocol, port }] of own.entries()) {
+      const url = `${protocol === 'http' ? 'http' : 'tcp'}://127.0.0.1:${port}`;
       const connection = await connect(url, { connectTimeoutMs: SETTLES_WITHIN_MS });
       connections.push(connection);
       const onRejected = (n: number, records: number, error: { message: string }): void =>
@@ -142,7 +151,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
   try {
     await start();
     await populate();
-    for (const proxy of [proxies.http, proxies.framed]) {
+    for (const proxy of proxies) {
       proxy.plan = planner(random);
       proxy.onCut = onCut;
     }
@@ -156,7 +165,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
       say(error.message),
     );
     // Nobody is cut any more: everything under way has to be answered.
-    for (const proxy of [proxies.http, proxies.framed]) proxy.plan = () => undefined;
+    for (const proxy of proxies) proxy.plan = () => undefined;
     stopped = true;
     await within(restarting, 'the last restart', SETTLES_WITHIN_MS);
     const flushed = Promise.all(connections.map((c) => c.flush()));
@@ -182,8 +191,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     say((error as Error).message);
   } finally {
     where.end();
-    proxies.http.close();
-    proxies.framed.close();
+    for (const proxy of proxies) proxy.close();
     for (const connection of connections) void connection.close().catch(() => undefined);
     agent.destroy();
     gateway?.kill('SIGKILL');

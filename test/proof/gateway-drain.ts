@@ -76,10 +76,9 @@ class SlowBody {
     try {
       const { status, text, headers } = await this.#raw.answer(LIMIT_MS);
       if (status !== 200) return `a slow body that was asked for: ${status} ${text}`;
-      if (headers['connection'] !== 'close') return 'a slow body: its connection is kept while draining';
       const { firstOffset, lastOffset } = JSON.parse(text) as { firstOffset: number; lastOffset: number };
       this.#witness.answered(this.client, this.#n, this.#records, firstOffset, lastOffset);
-      return undefined;
+      return headers['connection'] === 'close' ? undefined : 'a slow body: its connection is kept while draining';
     } catch (error) {
       return `a slow body that was asked for: ${(error as Error).message}`;
     } finally {
@@ -177,6 +176,7 @@ class Drain {
     const startedMs = performance.now();
     this.#stopped = true;
     gateway.kill('SIGTERM');
+    await within(gateway.logs('draining: nothing new is taken'), 'it drains', LIMIT_MS);
     // While it drains: each line goes when the gateway has had a turn, as a connection attempt shows.
     const turn = (): Promise<unknown> =>
       Raw.connect(at.http).then(

@@ -83,7 +83,7 @@ class Splitter {
 }
 
 export class Cutter {
-  readonly #protocol: Protocol;
+  readonly protocol: Protocol;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   /** Port of the gateway; 0 while there is none. */
@@ -94,7 +94,7 @@ export class Cutter {
   onCut: (done: Done) => void = () => undefined;
 
   private constructor(protocol: Protocol) {
-    this.#protocol = protocol;
+    this.protocol = protocol;
     this.#server = createServer({ noDelay: true }, (client) => this.#accept(client));
   }
 
@@ -128,14 +128,14 @@ export class Cutter {
     };
     client.on('close', end);
     gateway.on('close', end);
-    const up = new Splitter(this.#protocol);
-    const down = new Splitter(this.#protocol);
+    const up = new Splitter(this.protocol);
+    const down = new Splitter(this.protocol);
     /** Of requests under way, first to last, as far as they count. */
     const cuts: { readonly cut: Cut | undefined; readonly key: string | undefined }[] = [];
     const cutNow = (cut: Cut, to: Socket, bytes: Buffer, committed: boolean, key: string | undefined): void => {
       over = true;
       const through = bytes.subarray(0, Math.floor(bytes.length * cut.part));
-      this.onCut({ ...cut, protocol: this.#protocol, committed, key });
+      this.onCut({ ...cut, protocol: this.protocol, committed, key });
       if (through.length === 0) end();
       else to.write(through, end);
     };

@@ -10,7 +10,7 @@ import type { Left } from '../../src/ingress/accept.ts';
 import type { CounterName } from '../../src/ingress/counters.ts';
 import { Gateway } from '../../src/ingress/gateway.ts';
 import { temporaryDirectory } from './modes.ts';
-import { ask, type Answer } from './gateway-talk.ts';
+import { ask, figuresOf, type Answer } from './gateway-talk.ts';
 
 export interface LogLine {
   readonly level: number;
@@ -67,12 +67,12 @@ export class Inside {
     return this.gateway.stats().log.durableOffset;
   }
 
-  /** Nothing is held for anybody: the request that asks looks at the levels itself, before it is answered. */
+  /** Nothing is held for anybody. */
   async isAtRest(t: Test, when: string, headers: Readonly<Record<string, string>> = {}): Promise<void> {
     const path = '/v1/streams/at-rest/records';
     const answer = await ask(this.port, { path, body: 'x', headers: { 'content-type': 'text/plain', ...headers } });
     t.equal(answer.status, 200, `${when}: a plain record is taken; ${answer.text}`);
-    const { ingressBytes, queuedBytes, paused } = this.gateway.stats().gateway;
+    const { ingressBytes, queuedBytes, paused } = await figuresOf(this.port, headers);
     t.same({ ingressBytes, queuedBytes, paused }, { ingressBytes: 0, queuedBytes: 0, paused: 0 }, `${when}: at rest`);
   }
 

@@ -45,13 +45,17 @@ export class GatewayProcess {
   readonly #child: ChildProcess;
   #out = '';
   #err = '';
+  #onSaid = (): void => undefined;
 
   constructor({ dir, unix, flags = [], node = process.execPath }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
     const child = spawn(node, [main, 'serve', ...where, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     running.add(child);
-    child.stderr.on('data', (chunk: Buffer) => (this.#err += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => {
+      this.#err += chunk.toString();
+      this.#onSaid();
+    });
     this.listening = new Promise((resolve) => {
       child.stdout.on('data', (chunk: Buffer) => {
         this.#out += chunk.toString();
@@ -68,6 +72,14 @@ export class GatewayProcess {
     const addresses = await within(this.listening, 'the gateway listens', LISTENS_WITHIN_MS);
     if (addresses === undefined) throw new Error(`the gateway ended before it listened: ${this.#err.slice(-600)}`);
     return addresses;
+  }
+
+  /** Resolves once it has logged this, or has ended. */
+  async logs(text: string): Promise<void> {
+    void this.ended.then(() => this.#onSaid());
+    while (!this.#err.includes(text) && running.has(this.#child)) {
+      await new Promise<void>((resolve) => (this.#onSaid = resolve));
+    }
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -3,6 +3,7 @@
 import http from 'node:http';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import type { CounterName } from '../../src/ingress/counters.ts';
 import { within } from './log-support.ts';
 
 export interface Asked {
@@ -57,6 +58,30 @@ export function post(
 ): Promise<Answer> {
   const path = stream.startsWith('/') ? stream : recordsOf(stream);
   return ask(port, { path, body, headers, ...(agent === undefined ? {} : { agent }) });
+}
+
+export type Figures = Record<CounterName, number>;
+
+/** What the gateway counts, as it is now: being asked brings its gauges up to date. */
+export async function figuresOf(port: number, headers: http.OutgoingHttpHeaders = {}): Promise<Figures> {
+  const { text } = await ask(port, { path: '/v1/stats', headers });
+  return (JSON.parse(text) as { gateway: Figures }).gateway;
+}
+
+/** Waits for figures by asking again and again. @returns those that fit */
+export async function untilFigures(
+  port: number,
+  condition: (figures: Figures) => boolean,
+  what: string,
+  timeoutMs = 10_000,
+): Promise<Figures> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const figures = await figuresOf(port);
+    if (condition(figures)) return figures;
+    if (performance.now() > deadline)
+      throw new Error(`not within ${timeoutMs} ms: ${what}; ${JSON.stringify(figures)}`);
+  }
 }
 
 /** A socket that is written to and read from by hand. */
