@@ -21,6 +21,7 @@ t.test('every code has a sentence, an exit status, and one class', async (t) => 
     t.match(kind.meaning, /^[A-Z].{20,}\.$/, `${code}: a sentence`);
     t.ok([1, 2, 3].includes(kind.exit), `${code}: exit ${kind.exit}`);
     t.type(kind.retryable, 'boolean', `${code}: retryable`);
+    t.ok(kind.status >= 400 && kind.status <= 503, `${code}: HTTP ${kind.status}`);
     const error = new SpillwayError(code, 'text');
     t.match(error, { code, retryable: kind.retryable, name: 'SpillwayError', message: 'text', details: {} });
     t.ok(error instanceof Error);
@@ -36,15 +37,28 @@ t.test('exit 3 is corruption and nothing else; usage and configuration are 2', a
     'INVALID_OPTION',
     'INVALID_STREAM',
     'LOCKED',
+    'MEMORY_LIMIT',
     'NOT_A_LOG',
     'OFFSET_OUT_OF_RANGE',
+    'UNAUTHORIZED',
     'UNSUPPORTED_FORMAT',
   ]);
 });
 
 t.test('what may succeed later, and no other, is retryable', async (t) => {
   const retryable = codes.filter((code) => errorKinds[code].retryable).sort();
-  t.strictSame(retryable, ['BACKLOG_FULL', 'DISK_FULL', 'LOCKED', 'TOO_MANY_LANES']);
+  t.strictSame(retryable, [
+    'BACKLOG_FULL',
+    'DISCONNECTED',
+    'DISK_FULL',
+    'DRAINING',
+    'DROPPED',
+    'LOCKED',
+    'RATE_LIMITED',
+    'REQUEST_TIMEOUT',
+    'SHED',
+    'TOO_MANY_LANES',
+  ]);
 });
 
 t.test('the table and the sources know the same codes', async (t) => {

@@ -404,15 +404,32 @@ t.test('a client that is still sending a body nobody wants gets its answer all t
   const g = await Inside.start(t, { wireBodyBytes: '64KiB' });
   // More than all the buffers on the way hold: it is still sent when it is refused.
   const body = Buffer.alloc(32 * 1024 * KIB, 120);
-  const cases: [string, http.OutgoingHttpHeaders, ErrorCode][] = [
-    ['announced', bytes, 'BODY_TOO_LARGE'],
-    ['chunked', { ...bytes, 'transfer-encoding': 'chunked' }, 'BODY_TOO_LARGE'],
-    ['of a wrong type', { 'content-type': 'text/html' }, 'UNSUPPORTED_MEDIA_TYPE'],
+  const chunk = Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from('\r\n0\r\n\r\n')]);
+  const plain = 'Content-Type: text/plain\r\n';
+  const cases: [what: string, headers: string, body: Buffer, code: ErrorCode][] = [
+    ['announced', `${plain}Content-Length: ${body.length}\r\n`, body, 'BODY_TOO_LARGE'],
+    ['chunked', `${plain}Transfer-Encoding: chunked\r\n`, chunk, 'BODY_TOO_LARGE'],
+    [
+      'of a wrong type',
+      `Content-Type: text/html\r\nContent-Length: ${body.length}\r\n`,
+      body,
+      'UNSUPPORTED_MEDIA_TYPE',
+    ],
   ];
-  for (const [what, headers, code] of cases) {
-    const answer = await post(g.port, 's', body, headers).catch((error: Error) => error);
-    if (answer instanceof Error) t.fail(`${what}: ${answer.message}`);
-    else isError(t, answer, code, what);
+  for (const [what, headers, bytes, code] of cases) {
+    const raw = await Raw.connect(g.port);
+    // As most clients do: it looks for an answer when it has sent all.
+    raw.socket.pause();
+    raw.write(`POST ${recordsOf('s')} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`);
+    const failed = await new Promise<Error | null | undefined>((resolve) => raw.socket.write(bytes, resolve));
+    raw.socket.resume();
+    t.equal(failed?.message, undefined, `${what}: all of it was sent`);
+    if (failed === null || failed === undefined) {
+      const answer = await raw.answer();
+      isError(t, answer, code, what);
+      t.equal(answer.headers['connection'], 'close', `${what}: and that was all`);
+    }
+    raw.destroy();
     await g.isAtRest(t, what);
   }
   await g.end(t);

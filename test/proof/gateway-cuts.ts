@@ -9,8 +9,8 @@
 // That a cut was between commit and answer is not guessed: the proxy has seen a 200 (an ACK), and under a key the client has to be
 // told "duplicate" afterwards.
 //
-// It failed, as it should, with each of these planted: keys that are not remembered, a restart that does not read the identities
-// back, a remembered key that is believed for other records, a claim that does not wait for the one before.
+// It failed, as it should, with each of these planted: keys or producers that are not remembered, a restart that does not read the
+// identities back, identities that do not count the records of a request, a claim that does not wait for the one before.
 
 import http from 'node:http';
 import { rmSync } from 'node:fs';

@@ -44,7 +44,7 @@ type Moment =
 function anyMoment(random: () => number, mostAnswers: number): Moment {
   const choice = random();
   if (choice < 0.2) return { from: 'spawn', ms: Math.floor(random() * 1500) };
-  if (choice < 0.5) return { from: 'first answer', ms: Math.floor(random() * 300) };
+  if (choice < 0.5) return { from: 'first answer', ms: Math.floor(random() * 200) };
   return { from: 'answers', count: 1 + Math.floor(random() * mostAnswers) };
 }
 
@@ -179,7 +179,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
   let killed = 0;
   try {
     for (let life = 0; life < kills && violations.length === 0; life++) {
-      const moment: Moment = life === 0 ? { from: 'answers', count: 200 } : anyMoment(random, full ? 1500 : 400);
+      const moment: Moment = life === 0 ? { from: 'answers', count: 100 } : anyMoment(random, full ? 1500 : 200);
       const { signal, code, lines } = await live(life, moment);
       const name = `life ${life} (${momentText(moment)})`;
       if (signal === 'SIGKILL') killed++;
