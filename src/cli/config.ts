@@ -4,21 +4,16 @@
 // known one; every refusal is one line that begins with where the value came from (`gateway.yaml:3`, `SPILLWAY_HTTP`,
 // `--http`) and names the option.
 
-import type { Command } from 'commander';
 import { SpillwayError } from '../base/errors.ts';
 import { gatewayOptionTable, resolveGatewayOptions } from '../base/gateway-options.ts';
 import { checkStreamName } from '../base/names.ts';
-import {
-  logOptionTable,
-  nearest,
-  resolveLogOptions,
-  show,
-  type LogOptionsInput,
-  type OptionSpec,
-} from '../base/options.ts';
+import { nearest, resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
 import { environment } from '../platform/threads.ts';
 import { readConfigFile, type FileEntry } from './config-file.ts';
-import { addFlags, checkText, checkWritten, flagValues, logOptionsOf } from './flags.ts';
+import { checkText, checkWritten, flagValues, logOptionsOf } from './flags.ts';
+import { serveOptionTable } from './serve-flags.ts';
+
+export { addServeFlags, serveOptionTable } from './serve-flags.ts';
 
 export type OriginKind = 'default' | 'file' | 'environment' | 'flag';
 
@@ -38,19 +33,6 @@ export interface ServeConfig {
   readonly origins: ReadonlyMap<string, Origin>;
 }
 
-/**
- * Where `serve` differs from the tables: it runs without being told where, and clients that wait for an answer gain nothing from a
- * batch that waits for company: what comes during one durable write shares the next.
- */
-const serveDefaults = new Map<string, string | number>([
-  ['dir', './data'],
-  ['window.lingerMs', 0],
-]);
-/** Every option of `serve`, in the order in which it is explained. */
-export const serveOptionTable: readonly OptionSpec[] = [
-  ...gatewayOptionTable,
-  ...logOptionTable.map((spec: OptionSpec) => ({ ...spec, default: serveDefaults.get(spec.name) ?? spec.default })),
-];
 const specs = new Map(serveOptionTable.map((spec) => [spec.name, spec]));
 
 const PREFIX = 'SPILLWAY_';
@@ -205,12 +187,6 @@ function checkTogether(config: ServeConfig): void {
     const { message } = error;
     throw refusal(origin.kind === 'default' ? `${message}, its default` : `${origin.where}: ${message}`, subject);
   }
-}
-
-/** Adds `--config` and a flag for every option of `serve`. */
-export function addServeFlags(command: Command): Command {
-  command.option('--config <FILE>', 'YAML file with options, by name; SPILLWAY_CONFIG does the same');
-  return addFlags(command, serveOptionTable);
 }
 
 /**

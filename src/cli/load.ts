@@ -1,16 +1,10 @@
 // spillway load: an open-loop generator against a gateway or a log, and what came of it.
 
-import type { Command } from 'commander';
 import { loadOptionTable, resolveLoadOptions } from '../load/options.ts';
 import type { LatencyFigures, LoadReport } from '../load/report.ts';
 import { runLoad } from '../load/run.ts';
-import { addFlags, flagValues } from './flags.ts';
+import { flagValues } from './flags.ts';
 import { count, figure, printJson, printTable } from './output.ts';
-
-/** Adds a flag for every option of `spillway load`. */
-export function addLoadFlags(command: Command): Command {
-  return addFlags(command, loadOptionTable);
-}
 
 function latencies({ p50, p99, p999, max }: LatencyFigures): string {
   return `p50 ${figure(p50)} ms, p99 ${figure(p99)} ms, p99.9 ${figure(p999)} ms, max ${figure(max)} ms`;

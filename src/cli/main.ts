@@ -5,16 +5,13 @@ import { readFileSync } from 'node:fs';
 import { SpillwayError } from '../base/errors.ts';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { inspectCommand, verifyCommand } from './check.ts';
-import { addServeFlags } from './config.ts';
-import { explainCommand } from './explain.ts';
 import { addLogFlags, logOptionsFrom } from './flags.ts';
 import { ingest } from './ingest.ts';
-import { addLoadFlags, loadCommand } from './load.ts';
+import { addLoadFlags } from './load-flags.ts';
 import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
-import { serveCommand } from './serve.ts';
-import { tokenCommand } from './token.ts';
+import { addServeFlags } from './serve-flags.ts';
 
 const packageJson = new URL('../../../package.json', import.meta.url);
 const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string };
@@ -25,6 +22,8 @@ function wholeNumber(text: string): number {
     throw new InvalidArgumentError('expected a whole number from 0.');
   return n;
 }
+
+// What the gateway and the load generator need is loaded by their commands alone: the others start in half the time.
 
 /** Set by the command that ran. */
 let status = 0;
@@ -109,14 +108,14 @@ function program(): Command {
 
   addServeFlags(root.command('serve').description('run the gateway: HTTP and the framed protocol, one log')).action(
     async (o: Record<string, unknown>) => {
-      status = await serveCommand(o);
+      status = await (await import('./serve.ts')).serveCommand(o);
     },
   );
 
   addLoadFlags(root.command('load').description('offer load at a stated rate, and say what came of it'))
     .option('--json', 'print one JSON object as the last line')
     .action(async (o: Record<string, unknown>) => {
-      status = await loadCommand(o, o['json'] === true);
+      status = await (await import('./load.ts')).loadCommand(o, o['json'] === true);
     });
 
   root
@@ -124,15 +123,15 @@ function program(): Command {
     .description('print a new random token, and its line for the file of --tokens')
     .option('--name <NAME>', 'name of whoever gets it: in logs and figures', 'token')
     .option('--json', 'print one JSON object as the last line')
-    .action((o: { name: string; json?: boolean }) => {
-      status = tokenCommand(o.name, o.json === true);
+    .action(async (o: { name: string; json?: boolean }) => {
+      status = (await import('./token.ts')).tokenCommand(o.name, o.json === true);
     });
 
   const config = root.command('config').description('the configuration of serve');
   addServeFlags(config.command('explain').description('show every option, its value and where that came from'))
     .option('--json', 'print one JSON object as the last line')
-    .action((o: Record<string, unknown>) => {
-      status = explainCommand(o, o['json'] === true);
+    .action(async (o: Record<string, unknown>) => {
+      status = (await import('./explain.ts')).explainCommand(o, o['json'] === true);
     });
   for (const command of root.commands) command.exitOverride().allowExcessArguments(false);
   return root;

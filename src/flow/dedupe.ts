@@ -132,9 +132,11 @@ export class DedupeTable implements Dedupe {
   /** One record found in the log, in the order of the log. @param timestampMs when it was appended */
   restore(id: string, sequence: number, tag: number, offset: number, timestampMs: number): void {
     const before = this.#links.get(id)?.value;
-    const runs = before?.remembered?.runs ?? [];
+    // Another tag: the key had been forgotten, and was used again for another request.
+    const known = before?.remembered?.tag === tag ? before.remembered : undefined;
+    const runs = known?.runs ?? [];
     addRun(runs, sequence, offset, 1);
-    const nextSequence = Math.max(before?.remembered?.nextSequence ?? 0, sequence + 1);
+    const nextSequence = Math.max(known?.nextSequence ?? 0, sequence + 1);
     if (before !== undefined) this.#forget(before);
     const entry: Entry = {
       id,

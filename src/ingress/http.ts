@@ -144,10 +144,12 @@ function refuseUnparsed(host: Host, error: NodeJS.ErrnoException, socket: Socket
 
 /** Makes the server; the caller listens. */
 export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.Server {
+  const { maxBlockMs } = host.parts.options;
   const options = {
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEADERS_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Time in which the gateway itself does not read a body, as there is no room, is no fault of the client.
+    requestTimeout: REQUEST_TIMEOUT_MS + maxBlockMs,
     connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     noDelay: true,

@@ -48,9 +48,14 @@ export class TcpListeners {
         if (refused !== undefined) throw refused;
         const waitMs = host.charge(who, records, frames.length);
         if (waitMs > 0) throw new RateLimited(who, waitMs);
-        return host.append(records, frames.length, (lane) =>
-          lane.appendFrames(stream, frames, records, host.admission(stream), identity),
-        );
+        host.begin();
+        try {
+          return await host.append(records, frames.length, (lane) =>
+            lane.appendFrames(stream, frames, records, host.admission(stream), identity),
+          );
+        } finally {
+          host.done();
+        }
       },
       retryAfterMs: (error) => {
         if (error instanceof RateLimited) return Math.ceil(error.waitMs);

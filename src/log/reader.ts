@@ -15,6 +15,7 @@ import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint } from './checkpoint.ts';
 import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
 import { CHECKPOINT_FILE, segmentName } from './names.ts';
+import type { Places } from './places.ts';
 import { readIndex } from './index-file.ts';
 import { listDirectory } from './recovery.ts';
 import { nextValidBatch } from './scan.ts';
@@ -28,6 +29,8 @@ export interface ReaderOptions {
   readonly from: number | undefined;
   /** Offset up to which the log is known to be durable, when the writer is in this process; else undefined. */
   readonly durableOffset?: () => number;
+  /** Shared by the readers of one log handle. */
+  readonly places?: Places;
 }
 
 interface Place {
@@ -49,6 +52,7 @@ export class LogReader {
   readonly #stream: string | undefined;
   readonly #durableOffset: (() => number) | undefined;
   readonly #wantedFrom: number | undefined;
+  readonly #places: Places | undefined;
   /** Offset of the next record to hand out, or where one would be. */
   #next: number;
   #place: Place | undefined;
@@ -60,6 +64,7 @@ export class LogReader {
     this.#stream = options.stream;
     this.#durableOffset = options.durableOffset;
     this.#wantedFrom = options.from;
+    this.#places = options.places;
     const start = this.#startOffset();
     this.#next = options.from ?? start;
     if (this.#next < start) {
@@ -144,7 +149,9 @@ export class LogReader {
     const file = this.#open(base);
     if (file === undefined) return undefined;
     const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
-    const place: Place = { file, index, batches: undefined, position: BLOCK_BYTES, offset: base, syncedOffset: -1 };
+    const known = index === undefined ? this.#places?.find(base, this.#next) : undefined;
+    const { position, offset } = known ?? { position: BLOCK_BYTES, offset: base };
+    const place: Place = { file, index, batches: undefined, position, offset, syncedOffset: -1 };
     if (index !== undefined) this.#seek(place, index);
     return place;
   }
@@ -279,6 +286,7 @@ export class LogReader {
     }
     place.position += batch.header.batchBytes;
     place.offset += batch.header.records;
+    this.#places?.note(place.file.baseOffset, place.position, place.offset);
   }
 
   /** At the end of a sealed segment: on to the next, if it is there yet. */

@@ -5,6 +5,7 @@ import { KEEP_ALIVE_MS, type CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
+import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
 import { readerIo } from '../platform/choose-io.ts';
@@ -83,6 +84,7 @@ export class LogView {
   readonly #shared: SharedState;
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
+  readonly #places = new Places();
   /** Latency of lanes that are closed. */
   readonly #pastLatency = new Histogram();
 
@@ -213,7 +215,7 @@ export class LogView {
     let bytes = 0;
     try {
       const durableOffset = (): number => this.durableOffset;
-      const reader = new LogReader(io, this.#dir, { stream, from, durableOffset });
+      const reader = new LogReader(io, this.#dir, { stream, from, durableOffset, places: this.#places });
       try {
         for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) {
           for (const record of batch) {

@@ -517,7 +517,7 @@ scripted(
 
 t.test('given up: what waits is rejected with DISCONNECTED, and a new producer begins', async (t) => {
   const gateway = await FakeGateway.start(t, { onAppend: () => undefined });
-  const client = await connect(gateway.url, { connectTimeoutMs: 1_000, giveUpMs: 300 });
+  const client = await connect(gateway.url, { connectTimeoutMs: 1_000, giveUpMs: 2_000 });
   const { port } = gateway;
   const sent = client.append('s', 'sent');
   await until(() => gateway.connections[0].appends.length === 1, 'sent');
@@ -527,10 +527,10 @@ t.test('given up: what waits is rejected with DISCONNECTED, and a new producer b
   const startedMs = performance.now();
   await Promise.all(
     [sent, queued, flushed].map((promise: Promise<unknown>) =>
-      t.rejects(promise, { code: 'DISCONNECTED', retryable: true, message: /given up after 300 ms/ }),
+      t.rejects(promise, { code: 'DISCONNECTED', retryable: true, message: /given up after 2000 ms/ }),
     ),
   );
-  t.ok(performance.now() - startedMs < 3_000);
+  t.ok(performance.now() - startedMs >= 1_900);
   t.match(client.stats(), { waitingRecords: 0, waitingBytes: 0, rejectedRecords: 2 });
   const again = client.append('s', 'again');
   await gateway.listen(port);

@@ -106,3 +106,10 @@ t.test('bounded in memory: producers with many runs count for more', async (t) =
   for (let p = 0; p < 9; p++) d.restore(`q${p}`, 0, 0, p, 2);
   t.equal(d.size, before + 9, 'room again');
 });
+
+t.test('restored: a key that was forgotten and used again for a shorter request', async (t) => {
+  const { table: d } = table();
+  for (let i = 0; i < 5; i++) d.restore('k', i, 11, i, 0);
+  d.restore('k', 0, 22, 100, 1);
+  t.same(await d.claim('k'), { nextSequence: 1, tag: 22, runs: [{ firstSequence: 0, firstOffset: 100, records: 1 }] });
+});

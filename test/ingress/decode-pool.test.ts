@@ -205,7 +205,6 @@ t.test('the largest record that a schema parses fits the heap', async (t) => {
 t.test('threads start without NODE_OPTIONS and execArgv', async (t) => {
   const trace = join(dir, 'trace.txt');
   const hook = join(dir, 'hook.cjs');
-  writeFileSync(trace, '');
   const threadId = "require('node:worker_threads').threadId";
   writeFileSync(hook, `require('node:fs').appendFileSync(${JSON.stringify(trace)}, ${threadId} + ' ');`);
   const module = JSON.stringify(new URL('../../src/ingress/decode-pool.js', import.meta.url).href);
@@ -218,7 +217,14 @@ t.test('threads start without NODE_OPTIONS and execArgv', async (t) => {
     await pool.close();
     console.log(came.count, Object.keys(process.env).includes('NODE_OPTIONS'));`;
   const options = { env: { ...process.env, NODE_OPTIONS: `--require=${hook}` }, encoding: 'utf8' } as const;
-  const args = ['--require', hook, '--input-type=module', '-e', script];
-  t.equal(execFileSync(process.execPath, args, options), '1 true\n');
-  t.ok(/^0 (0 )?$/.test(readFileSync(trace, 'utf8')), `loaded in threads ${readFileSync(trace, 'utf8')}`);
+  const threadsOf = (source: string, printed: string): string => {
+    writeFileSync(trace, '');
+    const args = ['--require', hook, '--input-type=module', '-e', source];
+    t.equal(execFileSync(process.execPath, args, options), printed);
+    return readFileSync(trace, 'utf8');
+  };
+  // A test runner may bring a thread of its own into every process, which loads the hook too.
+  const without = threadsOf('console.log(0)', '0\n');
+  t.match(without, /^0 /, 'the hook works');
+  t.equal(threadsOf(script, '1 true\n'), without, 'no thread more than without a pool');
 });

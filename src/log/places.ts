@@ -1,0 +1,32 @@
+// Places in the segment that is being written, remembered from read to read: it has no index until it is sealed, and without them
+// each read of its end would walk over all of it. For one log handle, in which a segment only ever grows.
+// Limits: one segment, a place per PLACE_EVERY_BYTES.
+
+const PLACE_EVERY_BYTES = 64 * 1024;
+
+/** Where a batch begins. */
+interface Place {
+  readonly position: number;
+  readonly offset: number;
+}
+
+export class Places {
+  #base = -1;
+  #places: Place[] = [];
+
+  /** A batch, or the end of the last, is there. */
+  note(base: number, position: number, offset: number): void {
+    if (base < this.#base) return;
+    if (base > this.#base) {
+      this.#base = base;
+      this.#places = [];
+    }
+    const last = this.#places.at(-1);
+    if (last === undefined || position >= last.position + PLACE_EVERY_BYTES) this.#places.push({ position, offset });
+  }
+
+  /** The last place known at or before an offset. */
+  find(base: number, offset: number): Place | undefined {
+    return base === this.#base ? this.#places.findLast((place) => place.offset <= offset) : undefined;
+  }
+}
