@@ -86,8 +86,11 @@ export class LogReader {
    */
   nextBatch(): LogRecord[] | undefined {
     for (;;) {
-      const place = (this.#place ??= this.#locate());
+      const place = this.#place ?? this.#locate();
       if (place === undefined) return undefined;
+      // Recycled between listing and opening: look again. It is not the end.
+      if (place === 'moved') continue;
+      this.#place = place;
       const batch = this.#read(place);
       if (batch === 'moved') continue;
       if (batch === undefined) {
@@ -129,8 +132,8 @@ export class LogReader {
     throw new SpillwayError('UNSUPPORTED_FORMAT', `${this.#dir}/${CHECKPOINT_FILE}: ${checkpoint.invalid}`);
   }
 
-  /** Opens the segment that holds `#next`. Undefined where the directory has none yet. */
-  #locate(): Place | undefined {
+  /** Opens the segment that holds `#next`. Undefined where the directory has none yet, 'moved' where it vanished meanwhile. */
+  #locate(): Place | 'moved' | undefined {
     const listing = listDirectory(this.#io, this.#dir);
     const base = listing.segments.findLast((s) => s <= this.#next);
     if (base === undefined) {
@@ -147,7 +150,7 @@ export class LogReader {
       throw this.#corrupt(segmentName(first), 0, this.#next, 'the segments before it are missing', first - 1);
     }
     const file = this.#open(base);
-    if (file === undefined) return undefined;
+    if (file === undefined) return 'moved';
     const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
     const known = index === undefined ? this.#places?.find(base, this.#next) : undefined;
     const { position, offset } = known ?? { position: BLOCK_BYTES, offset: base };
@@ -161,7 +164,6 @@ export class LogReader {
     try {
       file = SegmentFile.open(this.#io, this.#dir, base);
     } catch (error) {
-      // Recycled between listing and opening: look again.
       if (error instanceof SpillwayError && error.details.errno === 'ENOENT') return undefined;
       throw error;
     }

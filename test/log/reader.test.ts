@@ -26,6 +26,28 @@ function drain(reader: LogReader): ReturnType<typeof readBack>['records'] {
   return records;
 }
 
+t.test('a segment that vanishes between listing and opening is not the end', async (t) => {
+  const dir = directory(t);
+  const { log } = openLog(dir, 'js');
+  fill(log, 4 * PER_SEGMENT);
+  const second = PER_SEGMENT * RECORDS;
+  let truncated = false;
+  class Racing extends JsIo {
+    override open(...args: Parameters<JsIo['open']>): number {
+      if (args[0].endsWith(segmentName(second)) && !truncated) {
+        truncated = true;
+        log.truncateBefore(2 * second);
+      }
+      return super.open(...args);
+    }
+  }
+  const { records, error } = readBack(new Racing(), dir, { durableOffset: () => log.durableOffset });
+  t.ok(truncated, 'the race took place');
+  t.equal(records.length, second, 'what was read before');
+  t.match(error, { code: 'OFFSET_OUT_OF_RANGE', message: /removed while it was to be read/ });
+  log.close();
+});
+
 for (const [who, makeIo] of Object.entries(readers())) {
   t.test(`${who}: all, from an offset, one stream, both`, async (t) => {
     const dir = directory(t);
