@@ -28,7 +28,7 @@ const SLOPE_FROM_SECONDS = 20;
  * Caps of V8's heaps, stated as a service in a small container states them: without, Node.js lets the young generation swing
  * by 48 MiB and puts off collecting the old one, and that is what one would see.
  */
-const HEAP_CAPS = ['--max-semi-space-size=1', '--max-old-space-size=16'];
+const HEAP_CAPS = ['--max-semi-space-size=1', '--max-old-space-size=24'];
 
 const subjects: readonly { readonly recordBytes: RecordBytes; readonly way: Way }[] = [
   { recordBytes: 256, way: 'lane' },

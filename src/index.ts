@@ -12,9 +12,10 @@ export type { CloseReason, IoMode, LogRecord, LogState } from './base/types.ts';
 export type { Admission, Appended, AppendedMany, AppendOptions, Payload } from './pipeline/job.ts';
 export type { Lane, LaneHandle } from './pipeline/lane.ts';
 export type { SpillwayLog } from './pipeline/open.ts';
-export type { LatencyStats, LogStats } from './pipeline/view.ts';
+export type { LogStats } from './pipeline/view.ts';
+export type { LatencyStats } from './platform/histogram.ts';
 export { read, type ReadOptions } from './pipeline/read.ts';
-export type { Client } from './client/client.ts';
+export type { Client, ClientState, ClientStats } from './client/client.ts';
 export { connect } from './client/connect.ts';
 export type { ClientOptionsInput } from './client/options.ts';
 

@@ -313,7 +313,7 @@ function refuse(name: string, expected: string, came: unknown): never {
 }
 
 /** `'127.0.0.1:8080'`, `'[::1]:8080'` or `'off'`. @throws INVALID_OPTION */
-export function parseAddress(name: string, text: string): Address | undefined {
+function parseAddress(name: string, text: string): Address | undefined {
   if (text === 'off') return undefined;
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);

@@ -17,7 +17,6 @@ export const IDENTITY_BYTES = 24;
 export const MAX_KEY_BYTES = 65_535;
 /** A stream id is a u16 of the frame header; 0 is never used. */
 export const MAX_STREAM_IDS = 65_535;
-export const MAX_STREAM_NAME_BYTES = 200;
 /** Room for the stream names of one batch; a batch that needs more closes early, for reason `bytes`. */
 export const MAX_STREAM_TABLE_BYTES = 16_384;
 /** Byte ranges that one batch may gather from the lanes; a batch that needs more closes early. */

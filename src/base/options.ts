@@ -338,7 +338,7 @@ function checkTogether(o: LogOptions): void {
 }
 
 /** Bytes of records that one batch can hold: the window, or one record that is larger than the window. */
-export function maxBatchRecordBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
+function maxBatchRecordBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
   return Math.max(o.window.maxBytes, o.maxRecordBytes + RECORD_HEADER_BYTES + RECORD_ALIGN_BYTES);
 }
 

@@ -16,7 +16,7 @@ const types = [
 const regions = ['eu-west', 'eu-north', 'us-east', 'us-west', 'ap-south'];
 
 /** One event as JSON, about 200 bytes. */
-export function sampleEvent(n: number, random: () => number): string {
+function sampleEvent(n: number, random: () => number): string {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)];
   return JSON.stringify({
     id: `evt_${n.toString(36).padStart(8, '0')}`,

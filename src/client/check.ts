@@ -1,19 +1,11 @@
 // What a caller gave `append` or `appendMany`, checked before anything is done with it: same codes and sentences as the embedded
 // log (pipeline/job.ts), which checks and converts in one go; here nothing is converted, as text is encoded where it goes.
 
+import { isDetached } from '../base/bytes.ts';
 import { errorKinds, SpillwayError, type ErrorCode } from '../base/errors.ts';
 import { IDENTITY_BYTES, MAX_KEY_BYTES } from '../base/limits.ts';
 import { checkKeys } from '../base/options.ts';
 import type { AppendOptions, Payload } from '../pipeline/job.ts';
-
-/** A view over a transferred ArrayBuffer has length 0 and throws on use; `detached` is not there before Node 22. */
-function isDetached(view: Uint8Array): boolean {
-  try {
-    return new Uint8Array(view.buffer).length < 0;
-  } catch {
-    return true;
-  }
-}
 
 // Hot: per record. The message is only put together when it is needed.
 /** Bytes of a payload once it is encoded. @throws INVALID_RECORD */

@@ -1,8 +1,7 @@
 // What `connect` gives: the same verbs as the embedded log, so that code moves by changing one line.
 
 import type { Appended, AppendedMany, AppendOptions, Payload } from '../pipeline/job.ts';
-import type { Histogram } from '../platform/histogram.ts';
-import type { LatencyStats } from '../pipeline/view.ts';
+import type { LatencyStats } from '../platform/histogram.ts';
 
 /**
  *     connecting ⇄ open → draining → closed
@@ -58,14 +57,4 @@ export interface Client extends AsyncDisposable {
   close(): Promise<void>;
   /** Works in every state. */
   stats(): ClientStats;
-}
-
-export function latencyStats(h: Histogram): LatencyStats {
-  return {
-    count: h.count,
-    p50Us: h.quantile(0.5),
-    p99Us: h.quantile(0.99),
-    p999Us: h.quantile(0.999),
-    maxUs: h.max,
-  };
 }

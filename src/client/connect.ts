@@ -1,8 +1,6 @@
 // `connect`: a gateway as if it were the embedded log.
 
 import type { Client } from './client.ts';
-import { FramedClient } from './framed.ts';
-import { HttpClient } from './http.ts';
 import { resolveClientOptions, type ClientOptionsInput } from './options.ts';
 
 /**
@@ -15,5 +13,7 @@ import { resolveClientOptions, type ClientOptionsInput } from './options.ts';
  */
 export async function connect(url: string, options: ClientOptionsInput = {}): Promise<Client> {
   const checked = resolveClientOptions(url, options);
-  return checked.target.kind === 'http' ? HttpClient.connect(checked) : FramedClient.connect(checked);
+  // Loaded when they are needed: who embeds the log has no use for node:http or node:tls.
+  if (checked.target.kind === 'http') return (await import('./http.ts')).HttpClient.connect(checked);
+  return (await import('./framed.ts')).FramedClient.connect(checked);
 }

@@ -13,7 +13,7 @@ const SILENCE_MS = 30_000;
 /** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-export const clientOptionTable = [
+const clientOptionTable = [
   {
     name: 'token',
     flag: '--token',

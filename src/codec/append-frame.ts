@@ -4,17 +4,16 @@
 // Promises: after `decodeAppend` no length in the frames leads outside of them; nothing is copied, and nothing allocated per
 // record.
 
+import { setU64, viewOf } from '../base/bytes.ts';
 import { IDENTITY_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES } from '../base/limits.ts';
 import { FLAG_UNTERMINATED, frameBytes } from '../platform/lane-memory.ts';
 import {
   APPEND_HEADER_BYTES,
   FRAME_HEADER_BYTES,
   frameType,
-  getU64,
+  getExact,
   newFrame,
   protocolError,
-  setU64,
-  viewOf,
   type Frame,
 } from './frames.ts';
 
@@ -86,13 +85,6 @@ export function encodeAppend(
   return frame;
 }
 
-/** Makes an APPEND fit another connection: stream ids are a connection's own, and what was settled is skipped. */
-export function readdressAppend(frame: Uint8Array, streamId: number, flags: number): void {
-  const v = viewOf(frame);
-  v.setUint8(5, flags);
-  v.setUint16(6, streamId, true);
-}
-
 /**
  * Checks the layout of an APPEND. Whether its records are few and small enough is the caller's question.
  * @param identity whether the producer has an id
@@ -103,7 +95,7 @@ export function decodeAppend(frame: Frame, identity: boolean): Append {
   const end = payload.length;
   const from = APPEND_HEADER_BYTES - FRAME_HEADER_BYTES;
   if (end < from) throw protocolError(`APPEND: expected a payload of ${from} bytes or more, got ${end}`);
-  const firstSequence = getU64(v, 0);
+  const firstSequence = getExact(v, 0);
   const records = v.getUint32(8, true);
   if (records === 0) throw protocolError('APPEND: holds no record');
   if (firstSequence + records > Number.MAX_SAFE_INTEGER) throw protocolError('APPEND: sequences of 2^53 or more');

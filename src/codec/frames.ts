@@ -9,6 +9,7 @@
 //     │ payloadBytes  │ type  │ flags │ stream id u16 │ payload │
 //     │ u32           │ u8    │ u8    │ or 0          │         │
 
+import { getU64, setU64, viewOf } from '../base/bytes.ts';
 import { SpillwayError } from '../base/errors.ts';
 
 /** `SPWY` as it stands in the bytes. */
@@ -114,19 +115,11 @@ export function protocolError(message: string): SpillwayError {
   return new SpillwayError('PROTOCOL_ERROR', message);
 }
 
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-export function setU64(v: DataView, at: number, value: number): void {
-  v.setUint32(at, value % 2 ** 32, true);
-  v.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
-}
-
-export function getU64(v: DataView, at: number): number {
-  const high = v.getUint32(at + 4, true);
-  if (high >= 2 ** 21) throw protocolError('a sequence or an offset of 2^53 or more');
-  return high * 2 ** 32 + v.getUint32(at, true);
+/** @throws PROTOCOL_ERROR */
+export function getExact(v: DataView, at: number): number {
+  const value = getU64(v, at);
+  if (value > Number.MAX_SAFE_INTEGER) throw protocolError('a sequence or an offset of 2^53 or more');
+  return value;
 }
 
 /** A frame whose payload is still to be filled in. */
@@ -178,7 +171,7 @@ export function decodeHello(frame: Frame): Hello {
   return {
     version,
     producerId: id.every((b) => b === 0) ? undefined : id,
-    firstSequence: getU64(v, 24),
+    firstSequence: getExact(v, 24),
     token: tokenBytes === 0 ? undefined : new Uint8Array(payload.subarray(32)),
   };
 }
@@ -223,7 +216,7 @@ export function decodeWelcome(frame: Frame): Welcome {
     maxFrameBytes: v.getUint32(4, true),
     maxRecordBytes: v.getUint32(8, true),
     credit: v.getUint32(12, true),
-    durableSequence: getU64(v, 16),
+    durableSequence: getExact(v, 16),
   };
 }
 
@@ -256,13 +249,13 @@ export function decodeAck(frame: Frame): Ack {
   const runs: AckRun[] = [];
   for (let i = 0, at = 16; i < count; i++, at += 24) {
     runs.push({
-      firstSequence: getU64(v, at),
-      firstOffset: getU64(v, at + 8),
+      firstSequence: getExact(v, at),
+      firstOffset: getExact(v, at + 8),
       records: v.getUint32(at + 16, true),
       flags: v.getUint32(at + 20, true),
     });
   }
-  return { sequence: getU64(v, 0), runs };
+  return { sequence: getExact(v, 0), runs };
 }
 
 export function encodeCredit(bytes: number): Uint8Array {
@@ -315,7 +308,7 @@ export function decodeError(frame: Frame): ErrorFrame {
   expectBytes(frame, 'ERROR', at + 7 + messageBytes);
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
   return {
-    firstSequence: getU64(v, 0),
+    firstSequence: getExact(v, 0),
     records: v.getUint32(8, true),
     code: bytes.toString('latin1', 13, at),
     retryable: v.getUint8(at) !== 0,

@@ -46,6 +46,11 @@ export class TcpListeners {
       append: async (stream, frames, records, identity, who) => {
         const refused = host.refusal();
         if (refused !== undefined) throw refused;
+        // Checked in the decode stage, which frames do not pass: stored unchecked, they would make the schema a lie.
+        if (host.schema(stream) !== undefined) {
+          const message = `stream '${stream}' has a schema, which is checked over HTTP alone: send its records there`;
+          throw new SpillwayError('SCHEMA_MISMATCH', message);
+        }
         const waitMs = host.charge(who, records, frames.length);
         if (waitMs > 0) throw new RateLimited(who, waitMs);
         host.begin();

@@ -8,7 +8,7 @@ export const arrivalPatterns = ['constant', 'poisson', 'onoff', 'trace'] as cons
 export type ArrivalPattern = (typeof arrivalPatterns)[number];
 
 /** Mean length of a burst and of the silence behind it: while it lasts, five times the rate. */
-export const BURST_MS = 200;
+const BURST_MS = 200;
 export const SILENCE_MS = 800;
 
 /** An exponentially distributed span. @param random fractions from 0 to below 1 */

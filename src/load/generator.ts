@@ -29,7 +29,7 @@ export interface Timer {
   busy(): () => number;
 }
 
-export const systemTimer: Timer = {
+const systemTimer: Timer = {
   nowMs: () => performance.now(),
   after: (ms, callback) => {
     const timer = setTimeout(callback, ms);

@@ -7,9 +7,9 @@
 import type { Histogram } from '../platform/histogram.ts';
 import type { Tally } from './generator.ts';
 
-export const OWN_LAG_LIMIT_MS = 10;
-export const BUSY_LIMIT = 0.9;
-export const LATE_LIMIT_MS = 10;
+const OWN_LAG_LIMIT_MS = 10;
+const BUSY_LIMIT = 0.9;
+const LATE_LIMIT_MS = 10;
 
 export interface LatencyFigures {
   readonly p50: number;

@@ -6,10 +6,11 @@
 // holds the state before. Block: magic "SPLC" u32 · version u16 · 0 u16 · generation u64 · durableOffset u64 ·
 // startOffset u64 · epoch u32 · 0 … · crc32c u32 at 60.
 
+import { getU64, setU64, viewOf } from '../base/bytes.ts';
 import { join } from 'node:path';
 import { BATCH_CRC_AT, BLOCK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
-import { FORMAT_VERSION, getU64, setU64, viewOf, type Invalid } from './format.ts';
+import { FORMAT_VERSION, type Invalid } from './format.ts';
 import { CHECKPOINT_FILE } from './names.ts';
 
 const MAGIC = 0x434c5053; // "SPLC"

@@ -21,6 +21,7 @@
 // the segment header: epoch counts activations of segment files, salt is random, so neither an old batch in a recycled
 // segment nor a payload made to look like a batch can pass for a new one.
 
+import { getU64, setU64, viewOf } from '../base/bytes.ts';
 import {
   BATCH_CRC_AT,
   BATCH_HEADER_BYTES,
@@ -34,7 +35,7 @@ import type { BatchPlan, Identity, LogRecord } from '../base/types.ts';
 import { FLAG_IDENTITY, FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
 
 export const FORMAT_VERSION = 1;
-export const CODEC_NONE = 0;
+const CODEC_NONE = 0;
 
 const BATCH_MAGIC = 0x424c5053; // "SPLB"
 const SEGMENT_MAGIC = 0x534c5053; // "SPLS"
@@ -71,19 +72,6 @@ export interface BatchHeader extends SegmentIdentity {
 export interface Invalid {
   readonly invalid: string;
   readonly newer?: true;
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-export function setU64(view: DataView, at: number, value: number): void {
-  view.setUint32(at, value % 2 ** 32, true);
-  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
-}
-
-export function getU64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
 export function encodeSegmentHeader(block: Uint8Array, h: SegmentHeader, crc32c: (b: Uint8Array) => number): void {

@@ -12,9 +12,10 @@
 //
 // The checksum covers header and body but its own four bytes. An index can always be made again from its segment.
 
+import { getU64, setU64, viewOf } from '../base/bytes.ts';
 import { BATCH_CRC_AT, BLOCK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
-import { FORMAT_VERSION, getU64, setU64, viewOf, type Invalid } from './format.ts';
+import { FORMAT_VERSION, type Invalid } from './format.ts';
 
 const MAGIC = 0x584c5053; // "SPLX"
 export const INDEX_HEADER_BYTES = 64;

@@ -1,5 +1,6 @@
 // One call of append, appendMany or appendFrames on its way through a lane: what it holds, and what is checked before.
 
+import { isDetached } from '../base/bytes.ts';
 import { SpillwayError } from '../base/errors.ts';
 import type { OverflowPolicy } from '../base/gateway-options.ts';
 import { MAX_KEY_BYTES, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
@@ -69,15 +70,6 @@ export const noOptions: AppendOptions = {};
 const noPayloads: readonly Uint8Array[] = [];
 const noBytes = new Uint8Array(0);
 
-/** A view over a transferred ArrayBuffer has length 0 and throws on use; `detached` is not there before Node 22. */
-function isDetached(view: Uint8Array): boolean {
-  try {
-    return new Uint8Array(view.buffer).length < 0;
-  } catch {
-    return true;
-  }
-}
-
 // Hot: per record. The message is only put together when it is needed.
 function toBytes(payload: unknown, name: string, index?: number): Uint8Array {
   if (payload instanceof Uint8Array) {
@@ -104,6 +96,37 @@ function checkOptions(options: AppendOptions): void {
     const message = `option 'maxBlockMs': expected a number from 0, got ${show(maxBlockMs)}`;
     throw new SpillwayError('INVALID_OPTION', message, { subject: 'maxBlockMs' });
   }
+}
+
+function newJob(
+  content: Pick<Job, 'stream' | 'flags' | 'key' | 'payloads' | 'frames'>,
+  records: number,
+  bytes: number,
+  admission: Admission,
+  startedMs: number,
+  identity: Identity | undefined,
+  resolve: Job['resolve'],
+  reject: Job['reject'],
+): Job {
+  return {
+    stream: content.stream,
+    flags: content.flags,
+    key: content.key,
+    payloads: content.payloads,
+    frames: content.frames,
+    identity,
+    admission,
+    records,
+    bytes,
+    startedMs,
+    timer: undefined,
+    put: 0,
+    acked: 0,
+    firstOffset: -1,
+    runs: undefined,
+    resolve,
+    reject,
+  };
 }
 
 /**
@@ -148,25 +171,9 @@ export function jobOfPayloads(
     list?.push(payload);
     bytes += payload.length + keyBytes + WAITER_OVERHEAD_BYTES;
   }
-  return {
-    stream,
-    flags: options.unterminated === true ? FLAG_UNTERMINATED : 0,
-    key,
-    payloads: list ?? (payloads as readonly Uint8Array[]),
-    frames: null,
-    identity,
-    admission: options,
-    records: payloads.length,
-    bytes,
-    startedMs,
-    timer: undefined,
-    put: 0,
-    acked: 0,
-    firstOffset: -1,
-    runs: undefined,
-    resolve,
-    reject,
-  };
+  const flags = options.unterminated === true ? FLAG_UNTERMINATED : 0;
+  const content = { stream, flags, key, payloads: list ?? (payloads as readonly Uint8Array[]), frames: null };
+  return newJob(content, payloads.length, bytes, options, startedMs, identity, resolve, reject);
 }
 
 /** A job of frames that somebody has checked already, see `Lane.appendFrames`. */
@@ -180,25 +187,17 @@ export function jobOfFrames(
   resolve: Job['resolve'],
   reject: Job['reject'],
 ): Job {
-  return {
-    stream,
-    flags: 0,
-    key: null,
-    payloads: noPayloads,
-    frames,
-    identity,
-    admission,
+  const content = { stream, flags: 0, key: null, payloads: noPayloads, frames };
+  return newJob(
+    content,
     records,
-    bytes: frames.length + WAITER_OVERHEAD_BYTES,
+    frames.length + WAITER_OVERHEAD_BYTES,
+    admission,
     startedMs,
-    timer: undefined,
-    put: 0,
-    acked: 0,
-    firstOffset: -1,
-    runs: undefined,
+    identity,
     resolve,
     reject,
-  };
+  );
 }
 
 /** All of it is in the lane: the caller's bytes are let go. */

@@ -9,20 +9,12 @@ import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
 import { readerIo } from '../platform/choose-io.ts';
-import { Histogram } from '../platform/histogram.ts';
+import { Histogram, latencyStats, type LatencyStats } from '../platform/histogram.ts';
 import { laneIsClosed, laneLatency } from '../platform/lane-memory.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signal, signalled } from '../platform/waiter.ts';
 import type { Opened } from './commit-thread.ts';
 import { checkReadOptions, follow, type ReadOptions } from './read.ts';
-
-export interface LatencyStats {
-  readonly count: number;
-  readonly p50Us: number;
-  readonly p99Us: number;
-  readonly p999Us: number;
-  readonly maxUs: number;
-}
 
 /** Figures of one log since it was opened. May be a few batches old. */
 export interface LogStats {
@@ -56,16 +48,6 @@ export interface LogStats {
   readonly tornBytes: number;
   /** Why there is no native addon, where there is none. */
   readonly nativeMissing: string | null;
-}
-
-function latencyStats(h: Histogram): LatencyStats {
-  return {
-    count: h.count,
-    p50Us: h.quantile(0.5),
-    p99Us: h.quantile(0.99),
-    p999Us: h.quantile(0.999),
-    maxUs: h.max,
-  };
 }
 
 /** What makes a view, in this thread or another. */

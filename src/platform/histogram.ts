@@ -77,3 +77,22 @@ export class Histogram {
     this.#slots.fill(0);
   }
 }
+
+/** Latencies in µs. */
+export interface LatencyStats {
+  readonly count: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly p999Us: number;
+  readonly maxUs: number;
+}
+
+export function latencyStats(h: Histogram): LatencyStats {
+  return {
+    count: h.count,
+    p50Us: h.quantile(0.5),
+    p99Us: h.quantile(0.99),
+    p999Us: h.quantile(0.999),
+    maxUs: h.max,
+  };
+}

@@ -1,6 +1,7 @@
 // The client against the real gateway: what it gives back is what lies in the log, whatever happens to the connections.
 
 import t from 'tap';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { seededRandom } from '../../src/base/clock.ts';
 import { connect } from '../../src/client/connect.ts';
@@ -147,3 +148,27 @@ t.test('hardly any credit: a load of records larger than it goes through', async
   await Promise.all(clients.map((c) => c.close()));
   await inside.end(t);
 });
+
+t.test(
+  'a stream with a schema takes records over HTTP alone: what frames bring is refused, not stored unchecked',
+  async (t) => {
+    const schema = join(directory(t), 'schema.json');
+    writeFileSync(schema, '{"type":"integer"}');
+    const inside = await Inside.start(t, { tcp: '127.0.0.1:0', streams: { checked: { schema } } });
+    const { http, tcp } = inside.gateway.listening;
+    const framed = await connect(`tcp://127.0.0.1:${tcp!.port}`, patient);
+    t.equal(await codeOf(framed.append('checked', '1')), 'SCHEMA_MISMATCH', 'even where it would match');
+    t.same(await framed.append('other', '1'), { offset: 0 }, 'the connection goes on');
+    const overHttp = await connect(`http://127.0.0.1:${http!.port}`, patient);
+    t.same(await overHttp.append('checked', '2'), { offset: 1 });
+    t.equal(await codeOf(overHttp.append('checked', '"x"')), 'SCHEMA_MISMATCH');
+    const stored = (await recordsOf(inside.gateway.log, { follow: false })).map((r) => [r.stream, textOf(r)]);
+    t.same(stored, [
+      ['other', '1'],
+      ['checked', '2'],
+    ]);
+    await framed.close();
+    await overHttp.close();
+    await inside.end(t);
+  },
+);

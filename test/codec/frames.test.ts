@@ -8,14 +8,12 @@ import {
   encodeAppend,
   framesOf,
   payloadsOf,
-  readdressAppend,
   recordBytes,
   type RecordToSend,
 } from '../../src/codec/append-frame.ts';
 import { FrameParser } from '../../src/codec/frame-parser.ts';
 import {
   APPEND_HEADER_BYTES,
-  APPEND_SKIPS,
   decodeAck,
   decodeCredit,
   decodeError,
@@ -266,14 +264,6 @@ t.test('APPEND: keys, flags, padding and room for the identity lie as in the log
   t.same(frames.subarray(16, 40), new Uint8Array(24), 'identity');
   t.equal(Buffer.from(frames.subarray(40, 46)).toString(), 'keyxyz');
   t.same(frames.subarray(46), new Uint8Array(2), 'padding');
-});
-
-t.test('APPEND for another connection: stream id and flag change, nothing else', async (t) => {
-  const frame = encodeAppend({ streamId: 1, firstSequence: 5, flags: 0 }, [record('a')], false);
-  const before = hex(frame);
-  readdressAppend(frame, 300, APPEND_SKIPS);
-  t.match(one(frame), { streamId: 300, flags: 1 });
-  t.equal(hex(frame).slice(16), before.slice(16));
 });
 
 /** What a client may send, one after the other. */

@@ -3,7 +3,8 @@
 // the log itself; its payload is changed, so that it shows where one of them is read.
 
 import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES, RECORD_HEADER_BYTES } from '../../src/base/limits.ts';
-import { setU64, viewOf, type SegmentIdentity } from '../../src/log/format.ts';
+import { setU64, viewOf } from '../../src/base/bytes.ts';
+import type { SegmentIdentity } from '../../src/log/format.ts';
 import { scanSegment } from '../../src/log/scan.ts';
 import { SegmentFile } from '../../src/log/segment-file.ts';
 import { baseOf, DIR, nameOf, type Damage, type Subject } from './corruption-subject.ts';
