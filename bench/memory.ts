@@ -25,6 +25,11 @@ const SLOPE_TARGET = 1;
 const HELD_BACK_TARGET = 0.9;
 const SLOPE_FROM_SECONDS = 20;
 /**
+ * V8 takes and gives back pages of 256 KiB as it likes: over 40 s its wandering alone is a slope of ± 1.5 MiB per minute, over
+ * 160 s it no longer hides what is judged.
+ */
+const SECONDS = 180;
+/**
  * Caps of V8's heaps, stated as a service in a small container states them: without, Node.js lets the young generation swing
  * by 48 MiB and puts off collecting the old one, and that is what one would see.
  */
@@ -166,7 +171,7 @@ await runBench(
   'memory',
   () => parseArguments('npm run bench:memory [-- --smoke] [--dir D] [--io MODE] [--seconds N]', ['seconds']),
   (a) => {
-    const seconds = a.numbers.seconds ?? (a.smoke ? 3 : 60);
+    const seconds = a.numbers.seconds ?? (a.smoke ? 3 : SECONDS);
     const chosen = a.smoke ? subjects.slice(1, 3) : subjects;
     return {
       parameters: {
