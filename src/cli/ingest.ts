@@ -3,7 +3,7 @@
 import { createReadStream, fstatSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
-import { READ_CHUNK_BYTES, WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
+import { WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
 import type { LogOptionsInput } from '../base/options.ts';
 import { SpillwayLog } from '../pipeline/open.ts';
@@ -21,7 +21,8 @@ export interface IngestOptions {
 }
 
 /** Cost of the lines under way to the disk at a time, in bytes as maxWaitingBytes counts: keeps lane and disk busy. */
-const UNDER_WAY_BYTES = 12 * READ_CHUNK_BYTES;
+const INPUT_CHUNK_BYTES = 128 * 1024;
+const UNDER_WAY_BYTES = 96 * INPUT_CHUNK_BYTES;
 /** Lines of one append call: what a call costs while it waits stays far below maxWaitingBytes. */
 const GROUP_LINES = 1000;
 /** Refused lines that are named one by one. */
@@ -135,7 +136,7 @@ async function pump(
   };
 
   const input =
-    options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: READ_CHUNK_BYTES / 8 });
+    options.input === '-' ? process.stdin : createReadStream(options.input, { highWaterMark: INPUT_CHUNK_BYTES });
   const stop = (): void => void input.destroy();
   signal.addEventListener('abort', stop);
   try {

@@ -40,7 +40,7 @@ interface Bounds {
   readonly recoveryEvery: number;
 }
 
-const quickBounds: Bounds = { length: 3, lengthOfAll: 2, longer: 4, subsets: 80, recoveryEvery: 60 };
+const quickBounds: Bounds = { length: 3, lengthOfAll: 2, longer: 4, subsets: 48, recoveryEvery: 90 };
 const fullBounds: Bounds = { length: 4, lengthOfAll: 3, longer: 150, subsets: 4096, recoveryEvery: 8 };
 
 function sequences(steps: readonly ExplorerStep[], length: number): ExplorerStep[][] {

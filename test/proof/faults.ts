@@ -205,7 +205,7 @@ export async function prove({ seed, only }: ProofContext): Promise<Claim[]> {
       for (const fault of faultsAt(at)) {
         const { errno, forever, wrote } = fault;
         const name = `${storyName}/${at}/${errno}/${forever ? 'for ever' : 'once'}/${wrote}`;
-        if ((only !== undefined && only !== name) || kept.length >= VIOLATIONS_SHOWN) continue;
+        if ((only !== undefined && only !== name) || kept.length + stopped.length >= VIOLATIONS_SHOWN) continue;
         const ended = live(story, fault);
         // Half of the bytes: a case of its own only for a write.
         if (wrote > 0 && !ended.failedCall?.startsWith('write')) continue;

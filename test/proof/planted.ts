@@ -125,7 +125,7 @@ async function runTest(tree: string, test: string, env: NodeJS.ProcessEnv): Prom
 async function plant(tree: string, bug: PlantedBug): Promise<Ran | string> {
   const originals = new Map<string, string>();
   try {
-    const env: NodeJS.ProcessEnv = { ...process.env };
+    const env: NodeJS.ProcessEnv = { ...process.env, SPILLWAY_PROOF_VIOLATIONS: '1' };
     if (bug.withoutAddon === true) env.SPILLWAY_PREBUILD = join(tree, 'empty');
     if (bug.native === true) env.SPILLWAY_PREBUILD = buildAddon({ patch: bug.patches[0] });
     else

@@ -16,7 +16,7 @@ import { Worker } from 'node:worker_threads';
 import { choicesOf, PROGRESS_WORDS, type Explored } from '../support/schedule-explore.ts';
 import { scenarios, type Group, type Scenario } from '../support/schedule-scenarios.ts';
 import type { ScheduleTask, ScheduleWorkerData } from '../support/schedule-worker.ts';
-import { repeatCommand, type Claim, type ProofContext } from './proof.ts';
+import { repeatCommand, VIOLATIONS_SHOWN, type Claim, type ProofContext } from './proof.ts';
 
 /** A schedule takes a millisecond: after this long without a new one, code goes round without an atomic operation. */
 const STUCK_MS = 30_000;
@@ -42,6 +42,7 @@ const atLeast: Record<Group, readonly [quick: number, full: number]> = {
 class Explorer {
   readonly #found = new Map<string, Explored>();
   readonly #queue: ScheduleTask[];
+  #violations = 0;
 
   constructor(tasks: readonly ScheduleTask[]) {
     this.#queue = [...tasks];
@@ -67,8 +68,10 @@ class Explorer {
       for (let task = this.#queue.shift(); task !== undefined; task = this.#queue.shift()) {
         progress.fill(0);
         const explored = await ask(worker, task, progress);
-        if (typeof explored === 'string') this.#queue.length = 0;
-        this.#found.set(task.scenario, typeof explored === 'string' ? lost(task, progress, explored) : explored);
+        const outcome = typeof explored === 'string' ? lost(task, progress, explored) : explored;
+        this.#violations += outcome.violations.length;
+        if (typeof explored === 'string' || this.#violations >= VIOLATIONS_SHOWN) this.#queue.length = 0;
+        this.#found.set(task.scenario, outcome);
       }
     } finally {
       await worker.terminate();
