@@ -236,6 +236,23 @@ Napi::Value EncodeFrames(Info info) {
   return Napi::Number::New(env, static_cast<double>(framed.bytes));
 }
 
+Napi::Value FindLines(Info info) {
+  const Napi::Env env = info.Env();
+  const auto body = bytesAt(info, 0, "body");
+  const auto place = view<uint32_t>(env, info[1], napi_uint32_array, "place must be a Uint32Array.");
+  const auto ranges = view<uint32_t>(env, info[2], napi_uint32_array, "ranges must be a Uint32Array.");
+  const auto maxBytes = static_cast<size_t>(integerAt(info, 3, "maxBytes", kMaxSafeInteger));
+  if (body.length > std::numeric_limits<uint32_t>::max()) refuse(env, "body must be shorter than 4 GiB.");
+  if (place.length < 2 || place.data[0] > body.length || place.data[1] > ranges.length / 2) {
+    refuse(env, "place must hold a position in body, and a number of pairs in ranges.");
+  }
+  const Lines found =
+      findLines(body.data, body.length, {place.data[0], place.data[1]}, ranges.data, ranges.length / 2, maxBytes);
+  place.data[0] = static_cast<uint32_t>(found.position);
+  place.data[1] = static_cast<uint32_t>(found.count);
+  return env.Undefined();
+}
+
 // ── Io ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 double* countersAt(Info info, size_t i) {
@@ -465,6 +482,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("plainView", Napi::Function::New<PlainView>(env, "plainView"));
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("encodeFrames", Napi::Function::New<EncodeFrames>(env, "encodeFrames"));
+  exports.Set("findLines", Napi::Function::New<FindLines>(env, "findLines"));
   exports.Set("Io", Io::define(env));
   return exports;
 }

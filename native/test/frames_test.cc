@@ -69,10 +69,61 @@ void refused() {
   CHECK_EQUAL(encodeFrames(out, 0, body, 10, fine, 0, 0).bytes, size_t{0});
 }
 
+/** The same, byte by byte. */
+std::vector<uint32_t> slowly(const std::vector<uint8_t>& body) {
+  std::vector<uint32_t> ranges;
+  for (size_t from = 0; from < body.size();) {
+    size_t end = from;
+    while (end < body.size() && body[end] != '\n') end++;
+    const size_t next = end < body.size() ? end + 1 : end;
+    if (next > end && end > from && body[end - 1] == '\r') end--;
+    bool blank = true;
+    for (size_t i = from; i < end; i++) blank = blank && (body[i] == ' ' || body[i] == '\t' || body[i] == '\r');
+    if (!blank) {
+      ranges.push_back(static_cast<uint32_t>(from));
+      ranges.push_back(static_cast<uint32_t>(end));
+    }
+    from = next;
+  }
+  return ranges;
+}
+
+void lines() {
+  Generator random(2);
+  const uint8_t letters[] = {'a', 'b', '\n', '\n', '\r', ' ', '\t', 0};
+  for (int round = 0; round < 3000; round++) {
+    std::vector<uint8_t> body(random.below(60));
+    for (uint8_t& byte : body) byte = letters[random.below(sizeof letters)];
+    const std::vector<uint32_t> wanted = slowly(body);
+    const size_t pairs = 1 + random.below(4);
+    const size_t maxBytes = random.below(6);
+    std::vector<uint32_t> found;
+    for (size_t position = 0; position < body.size();) {
+      std::vector<uint32_t> ranges(2 * pairs);
+      const Lines to = findLines(body.data(), body.size(), {position, 0}, ranges.data(), pairs, maxBytes);
+      CHECK(to.count <= pairs);
+      found.insert(found.end(), ranges.begin(), ranges.begin() + static_cast<long>(2 * to.count));
+      position = to.position;
+      if (position == body.size() || to.count == pairs) continue;
+      // Stopped before a line that is too long: taken by hand, as the caller does.
+      size_t end = position;
+      while (end < body.size() && body[end] != '\n') end++;
+      const size_t next = end < body.size() ? end + 1 : end;
+      if (next > end && body[end - 1] == '\r') end--;
+      CHECK(end - position > maxBytes);
+      found.push_back(static_cast<uint32_t>(position));
+      found.push_back(static_cast<uint32_t>(end));
+      position = next;
+    }
+    CHECK(found == wanted);
+  }
+}
+
 }  // namespace
 
 int main() {
   layout();
   refused();
+  lines();
   return 0;
 }

@@ -11,6 +11,7 @@
 import { SpillwayError, type ErrorCode } from '../base/errors.ts';
 import { BAD_RECORDS_SHOWN } from '../base/limits.ts';
 import { show } from '../base/options.ts';
+import { native, type NativeAddon } from '../platform/native.ts';
 import { scanJson, skipSpace } from './json-scan.ts';
 
 export type RecordShape = 'ndjson' | 'json' | 'bytes';
@@ -45,8 +46,10 @@ const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const SPACE = 0x20;
 const TAB = 0x09;
-/** Pairs that the first allocation has room for: 2 KiB. */
-const FIRST_PAIRS = 256;
+/** Pairs that the first allocation has room for, by the body's length. V8 keeps the smallest on its heap: any more cost a malloc. */
+const MIN_PAIRS = 8;
+const MAX_PAIRS = 256;
+const LIKELY_RECORD_BYTES = 64;
 
 const shapes = new Map<string, RecordShape>([
   ['application/x-ndjson', 'ndjson'],
@@ -92,43 +95,53 @@ export function shapeOf(contentType: string | undefined, as: string | null = nul
   return shape;
 }
 
-/** Collects ranges; pairs of numbers, grown geometrically. */
+/** Collects ranges: pairs of numbers, grown geometrically. */
 class Collector implements Ranges {
   readonly #maxRecords: number;
-  readonly #maxRecordBytes: number;
+  readonly maxRecordBytes: number;
   count = 0;
-  ranges = new Uint32Array(FIRST_PAIRS * 2);
+  ranges: Uint32Array<ArrayBuffer>;
   readonly bad: BadRecord[] = [];
   badCount = 0;
 
-  constructor(limits: SplitLimits) {
+  constructor(limits: SplitLimits, bodyBytes: number) {
+    const pairs = Math.min(Math.max(Math.ceil(bodyBytes / LIKELY_RECORD_BYTES), MIN_PAIRS), MAX_PAIRS);
+    this.ranges = new Uint32Array(pairs * 2);
     this.#maxRecords = limits.maxRecords;
-    this.#maxRecordBytes = limits.maxRecordBytes;
+    this.maxRecordBytes = limits.maxRecordBytes;
   }
 
   // Hot: per record. No allocation but the growth, no closure.
   add(from: number, to: number): void {
     if (this.count + this.badCount === this.#maxRecords) tooMany(this.#maxRecords);
-    if (to - from > this.#maxRecordBytes) {
+    if (to - from > this.maxRecordBytes) {
       this.#refuse(from, to);
       return;
     }
+    this.grewWhenFull();
     const at = this.count++ * 2;
-    if (at === this.ranges.length) this.#grow();
     this.ranges[at] = from;
     this.ranges[at + 1] = to;
   }
 
-  #grow(): void {
+  /** Pairs have been written into `ranges`, up to `count` of them. */
+  took(count: number): void {
+    this.count = count;
+    if (count + this.badCount > this.#maxRecords) tooMany(this.#maxRecords);
+  }
+
+  grewWhenFull(): boolean {
+    if (this.count * 2 < this.ranges.length) return false;
     const larger = new Uint32Array(this.ranges.length * 2);
     larger.set(this.ranges);
     this.ranges = larger;
+    return true;
   }
 
   #refuse(from: number, to: number): void {
     const index = this.count + this.badCount++;
     if (this.bad.length === BAD_RECORDS_SHOWN) return;
-    const message = `expected at most ${this.#maxRecordBytes} bytes, got ${to - from}`;
+    const message = `expected at most ${this.maxRecordBytes} bytes, got ${to - from}`;
     this.bad.push({ index, byteOffset: from, code: 'RECORD_TOO_LARGE', message });
   }
 }
@@ -145,32 +158,48 @@ function isBlank(bytes: Uint8Array, from: number, to: number): boolean {
   return true;
 }
 
-// Hot: per record. The newline is found by memchr; only a line that begins with white space is looked at for being blank.
-function splitLines(body: Uint8Array, records: Collector): void {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
-  const end = bytes.length;
-  for (let from = 0; from < end;) {
-    const first = bytes[from];
-    if (first === NEWLINE) {
-      from++;
-      continue;
-    }
-    const newline = bytes.indexOf(NEWLINE, from);
-    let to = newline;
-    if (newline === -1) to = end;
-    else if (bytes[newline - 1] === RETURN) to--;
-    if (first > SPACE || !isBlank(bytes, from, to)) records.add(from, to);
-    from = newline === -1 ? end : newline + 1;
+/** Takes one line. Returns where the next begins. */
+function takeLine(bytes: Buffer, from: number, records: Collector): number {
+  const newline = bytes.indexOf(NEWLINE, from);
+  let to = newline;
+  if (newline === -1) to = bytes.length;
+  else if (newline > from && bytes[newline - 1] === RETURN) to--;
+  // Only a line that begins with white space is looked at for being blank.
+  if (bytes[from] > SPACE || !isBlank(bytes, from, to)) records.add(from, to);
+  return newline === -1 ? bytes.length : newline + 1;
+}
+
+// Hot: per record, where there is no addon.
+function splitLines(bytes: Buffer, records: Collector): void {
+  for (let from = 0; from < bytes.length;) from = takeLine(bytes, from, records);
+}
+
+/** All lines in one call, but for those that are refused. */
+function splitLinesNative({ findLines }: NativeAddon, bytes: Buffer, records: Collector): void {
+  const place = new Uint32Array(2);
+  while (place[0] < bytes.length) {
+    place[1] = records.count;
+    findLines(bytes, place, records.ranges, records.maxRecordBytes);
+    records.took(place[1]);
+    if (place[0] < bytes.length && !records.grewWhenFull()) place[0] = takeLine(bytes, place[0], records);
   }
 }
 
 /** @throws INVALID_JSON with the byte position, TOO_MANY_RECORDS, EMPTY_REQUEST */
-export function splitRecords(body: Uint8Array, shape: RecordShape, limits: SplitLimits): Ranges {
-  const records = new Collector(limits);
+export function splitRecords(
+  body: Uint8Array,
+  shape: RecordShape,
+  limits: SplitLimits,
+  addon: NativeAddon | null = native ?? null,
+): Ranges {
+  const records = new Collector(limits, shape === 'bytes' ? 0 : body.length);
   switch (shape) {
-    case 'ndjson':
-      splitLines(body, records);
+    case 'ndjson': {
+      const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
+      if (addon === null) splitLines(bytes, records);
+      else splitLinesNative(addon, bytes, records);
       break;
+    }
     case 'json':
       if (skipSpace(body, 0) < body.length) scanJson(body, (from, to) => records.add(from, to));
       break;

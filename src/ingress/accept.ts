@@ -134,7 +134,7 @@ export class Accept {
       options,
       maxRecordBytes: data.maxRecordBytes,
       laneBytes: data.laneBytes,
-      lane: new Lane(data.lane, systemClock),
+      lane: new Lane(data.lane, systemClock, true),
       view,
       budget: new ByteBudget(options.ingressBytes),
       decodeSlots: new ByteBudget(options.decodeThreads + 1),

@@ -111,10 +111,9 @@ function collect(
       ended = true;
       resolve(whole ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)));
     });
-    const gone = (): void => {
+    // Without a listener for it, node:http tells no 'error' of a request, but always 'close'.
+    req.once('close', () => {
       if (!ended) reject(wentAway());
-    };
-    req.once('close', gone);
-    req.once('error', gone);
+    });
   });
 }

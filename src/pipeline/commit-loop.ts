@@ -55,6 +55,8 @@ export class CommitLoop {
   #lastCommitAt: number;
   #acknowledgedOffset: number;
   #commandsSeen = 0;
+  /** Numbers each sleep, from 1: a producer rings once for each. */
+  #sleeps = 0;
 
   constructor(shared: SharedState, log: Log, window: WindowOptions, clock: Clock, port: CommandPort) {
     this.#shared = shared;
@@ -191,7 +193,8 @@ export class CommitLoop {
       this.#shared.set('lanes', this.#lanes.size);
     }
     this.#lanes.wakeAt(idle ? 1 : this.#window.maxRecords, idle ? 1 : this.#window.maxBytes);
-    Atomics.store(words, sleeping, 1);
+    this.#sleeps = (this.#sleeps + 1) & 0x7fffffff || 1;
+    Atomics.store(words, sleeping, this.#sleeps);
     // Published after the look above and before SLEEPING was set: nobody rang for it.
     const records = this.#lanes.availableRecords();
     const missed = idle ? records > 0 : fullBy(this.#window, records, this.#lanes.availableBytes()) !== undefined;

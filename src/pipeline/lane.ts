@@ -64,6 +64,8 @@ export class Lane {
   #head = 0;
   readonly #blocked: WaitingQueue<Job>;
   readonly drops: Drops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
+  readonly #perTurn: boolean;
+  #publishing = false;
   #watching = false;
   #refusing = false;
   #closing: Promise<void> | undefined;
@@ -71,8 +73,13 @@ export class Lane {
   readonly #run = { firstOffset: 0, records: 0 };
   readonly #idleWaiters: (() => void)[] = [];
 
-  /** @throws LANE_TAKEN */
-  constructor(handle: LaneHandle, clock: Clock) {
+  /**
+   * @param perTurn what is put in one turn of the event loop is published at its end, together: for threads that take in what many
+   * clients send, whose records then share a batch and one ring of the doorbell
+   * @throws LANE_TAKEN
+   */
+  constructor(handle: LaneHandle, clock: Clock, perTurn = false) {
+    this.#perTurn = perTurn;
     this.#shared = new SharedState(handle.shared);
     const producer = LaneProducer.take(handle.lane, this.#shared);
     if (producer === undefined) throw new SpillwayError('LANE_TAKEN', 'this lane already has, or had, a producer');
@@ -252,10 +259,20 @@ export class Lane {
       job.put = i;
     }
     if (from === 0 && job.put > 0) this.#pending.push(job);
-    if (job.put > from) producer.publish();
+    if (job.put > from) this.#publish();
     if (job.put < job.records) return false;
     letGo(job);
     return true;
+  }
+
+  #publish(): void {
+    if (!this.#perTurn) return this.#producer.publish();
+    if (this.#publishing) return;
+    this.#publishing = true;
+    setImmediate(() => {
+      this.#publishing = false;
+      this.#producer.publish();
+    });
   }
 
   /** Each record with its number in front of the key. */

@@ -26,6 +26,8 @@ export class LaneProducer {
   #seq: number;
   /** Last HEAD seen: read again only when the lane looks full. */
   #head: number;
+  /** The sleep of the consumer that this end has ended: sleeps are numbered. */
+  #rungFor = 0;
   #tsMs = -1;
   #tsLow = 0;
   #tsHigh = 0;
@@ -147,11 +149,15 @@ export class LaneProducer {
     Atomics.store(words, laneWord.seq, this.#seq);
     Atomics.store(words, laneWord.tail, this.#tail);
     const shared = this.#shared;
-    if (Atomics.load(shared.words, shared.sleeping) === 0) return;
+    const sleep = Atomics.load(shared.words, shared.sleeping);
+    // One ring wakes it. Until it has come round, more would be system calls for nothing.
+    if (sleep === 0 || sleep === this.#rungFor) return;
     const enough =
       ((this.#seq - Atomics.load(words, laneWord.wakeSeq)) | 0) >= 0 ||
       ((this.#tail - Atomics.load(words, laneWord.wakeTail)) | 0) >= 0;
-    if (enough) signal(shared.words, shared.doorbell);
+    if (!enough) return;
+    signal(shared.words, shared.doorbell);
+    this.#rungFor = sleep;
   }
 
   /** Reads the next acknowledgement run into `run`: first offset and number of records. False when there is none. */

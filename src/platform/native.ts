@@ -44,6 +44,11 @@ export interface NativeAddon {
     records: number,
     keyBytes: number,
   ) => number;
+  /**
+   * Writes from and to of each line of `body` into `ranges`. @param place position to begin at, and pairs that are there already; holds
+   * both afterwards. Stops at the end, where `ranges` is full, or before a line longer than `maxBytes`: native/frames.h.
+   */
+  readonly findLines: (body: Uint8Array, place: Uint32Array, ranges: Uint32Array, maxBytes: number) => void;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 

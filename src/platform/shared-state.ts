@@ -2,7 +2,7 @@
 // share a cache line):
 //
 //      0  DOORBELL       i32  producers and callers count up; the commit worker waits for it
-//    128  SLEEPING       i32  commit worker: 1 while it waits, so that producers ring only then
+//    128  SLEEPING       i32  commit worker: the number of its sleep while it waits, else 0: producers ring once for each
 //    256  STATE          i32  commit worker: index into `states`
 //    260  COMMANDS       i32  callers count up per command posted; the commit worker reads its port when it moved
 //    264  STREAM_IDS     i32  any producer: last stream id handed out (atomic add)

@@ -4,6 +4,7 @@ import t from 'tap';
 import * as fc from 'fast-check';
 import { SpillwayError } from '../../src/base/errors.ts';
 import { BAD_RECORDS_SHOWN } from '../../src/base/limits.ts';
+import { native, nativeMissing } from '../../src/platform/native.ts';
 import { shapeOf, splitRecords, type Ranges, type RecordShape, type SplitLimits } from '../../src/codec/split.ts';
 
 const wide: SplitLimits = { maxRecords: 1_000_000, maxRecordBytes: 1_000_000 };
@@ -185,4 +186,29 @@ t.test('too many records, the bad ones counted', async (t) => {
 t.test('broken JSON is refused as a whole, with its position', async (t) => {
   const body = Buffer.from('[1,2,{"a":}]');
   t.throws(() => splitRecords(body, 'json', wide), { code: 'INVALID_JSON', message: /at byte 10, got '}'/ });
+});
+
+t.test('lines: the addon and JS find the same, bad ones and too many included', async (t) => {
+  if (native === undefined) return void t.pass('the same', { skip: `no native addon: ${nativeMissing}` });
+  const piece = fc.constantFrom('\n', '\r\n', '\r', ' ', '\t', 'a', 'bbbb', '\xff'.repeat(9));
+  const seen = { bad: 0, tooMany: 0, fine: 0 };
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 60 }), fc.nat(12), fc.nat(20), (pieces, maxRecordBytes, maxRecords) => {
+      const body = Buffer.from(pieces.join(''), 'latin1');
+      const [js, fast] = [null, native!].map((addon) => {
+        try {
+          const { count, ranges, ...bad } = splitRecords(body, 'ndjson', { maxRecordBytes, maxRecords }, addon);
+          seen[bad.badCount > 0 ? 'bad' : 'fine']++;
+          return { count, ranges: [...ranges.subarray(0, 2 * count)], ...bad };
+        } catch (error) {
+          const { code, message } = error as SpillwayError;
+          if (code === 'TOO_MANY_RECORDS') seen.tooMany++;
+          return { code, message };
+        }
+      });
+      t.strictSame(fast, js, JSON.stringify(pieces));
+    }),
+    { seed: 9, numRuns: 1000 },
+  );
+  t.ok(Math.min(...Object.values(seen)) > 100, JSON.stringify(seen));
 });

@@ -46,3 +46,25 @@ t.test('native: what does not fit is refused with an English sentence', async (t
   t.throws(() => encodeFrames(out, body, [0, 10] as unknown as Uint32Array, 1, 0), /ranges must be a Uint32Array/);
   t.equal(encodeFrames(out, body, Uint32Array.of(0, 10), 1, 0), 32);
 });
+
+t.test('native: lines are looked for within the body and written within the ranges alone', async (t) => {
+  if (native === undefined) return void t.pass('refused', { skip: `no native addon: ${nativeMissing}` });
+  const { findLines } = native;
+  const body = Buffer.from('a\nbb\nccc\nd');
+  const place = new Uint32Array(2);
+  const ranges = new Uint32Array(5);
+  findLines(body, place, ranges, 3);
+  t.same([...place], [5, 2], 'full, with a word left over');
+  t.same([...ranges], [0, 1, 2, 4, 0]);
+  place[1] = 0;
+  findLines(body, place, ranges, 2);
+  t.same([...place], [5, 0], 'before a line that is too long');
+  findLines(body, place, ranges, 3);
+  t.same([...place], [10, 2]);
+  t.same([...ranges.subarray(0, 4)], [5, 8, 9, 10]);
+  t.throws(() => findLines(body, Uint32Array.of(11, 0), ranges, 3), /place must hold a position in body/);
+  t.throws(() => findLines(body, Uint32Array.of(0, 3), ranges, 3), /number of pairs in ranges/);
+  t.throws(() => findLines(body, Uint32Array.of(0), ranges, 3), /place must hold/);
+  t.throws(() => findLines(body, [0, 0] as unknown as Uint32Array, ranges, 3), /place must be a Uint32Array/);
+  t.throws(() => findLines(body, place, ranges, -1), /maxBytes must be an integer/);
+});

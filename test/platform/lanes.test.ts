@@ -394,7 +394,10 @@ t.test('wakeAt: a sleeping consumer is woken once its lanes hold their parts', a
   t.equal(rings(), before, 'four of five');
   p.put(0, 4, 5);
   t.equal(rings(), before + 1, 'five of ten, from one of two lanes');
+  p.put(0, 5, 6);
+  t.equal(rings(), before + 1, 'once for each sleep');
   p.set.wakeAt(1, 1);
+  Atomics.store(p.shared.words, p.shared.sleeping, 2);
   p.put(1, 0, 1);
   t.equal(rings(), before + 2, 'one is enough when one lacks');
 });

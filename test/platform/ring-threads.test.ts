@@ -80,6 +80,7 @@ class Verifier {
 class Sleeper {
   readonly #shared: SharedState;
   sleeps = 0;
+  #number = 0;
 
   constructor(shared: SharedState) {
     this.#shared = shared;
@@ -89,7 +90,7 @@ class Sleeper {
     const { words, doorbell, sleeping } = this.#shared;
     const seen = Atomics.load(words, doorbell);
     prepare();
-    Atomics.store(words, sleeping, 1);
+    Atomics.store(words, sleeping, ++this.#number);
     if (!enough()) {
       this.sleeps++;
       const from = performance.now();

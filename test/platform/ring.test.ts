@@ -496,7 +496,10 @@ t.test('the doorbell rings only for a sleeper, and only once enough is there', a
     t.equal(rings(), 0, 'two of three records');
     put();
     t.equal(rings(), 1, 'three');
+    put();
+    t.equal(rings(), 1, 'once for each sleep');
     walkAll(new TestSink(), consumer);
+    Atomics.store(shared.words, shared.sleeping, 2);
     consumer.wakeAfter(1000, 96);
     put();
     put();

@@ -245,9 +245,20 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/platform/lane-producer.ts',
-        find: '    Atomics.store(words, laneWord.seq, this.#seq);\n    Atomics.store(words, laneWord.tail, this.#tail);\n    const shared = this.#shared;\n    if (Atomics.load(shared.words, shared.sleeping) === 0) return;',
+        find: '    Atomics.store(words, laneWord.seq, this.#seq);\n    Atomics.store(words, laneWord.tail, this.#tail);\n    const shared = this.#shared;\n    const sleep = Atomics.load(shared.words, shared.sleeping);',
         replace:
-          '    const shared = this.#shared;\n    const asleep = Atomics.load(shared.words, shared.sleeping);\n    Atomics.store(words, laneWord.seq, this.#seq);\n    Atomics.store(words, laneWord.tail, this.#tail);\n    if (asleep === 0) return;',
+          '    const shared = this.#shared;\n    const sleep = Atomics.load(shared.words, shared.sleeping);\n    Atomics.store(words, laneWord.seq, this.#seq);\n    Atomics.store(words, laneWord.tail, this.#tail);',
+      },
+    ],
+    caughtBy: 'proof/ring',
+  },
+  {
+    name: 'a producer takes every sleep of the consumer for the one it has ended',
+    patches: [
+      {
+        file: 'src/platform/lane-producer.ts',
+        find: 'sleep === this.#rungFor) return;',
+        replace: 'this.#rungFor > 0) return;',
       },
     ],
     caughtBy: 'proof/ring',

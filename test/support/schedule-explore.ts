@@ -175,7 +175,7 @@ export function explore(
   const replies: Reply[] = [];
   const violate = (message: string): never => schedule.violate(message);
   const atRest = (): string | undefined => {
-    if (world.shared.words[world.shared.sleeping] !== 1 && scenario.failsFrom === undefined)
+    if (world.shared.words[world.shared.sleeping] === 0 && scenario.failsFrom === undefined)
       return 'the loop waits without SLEEPING';
     const problem = scenario.atRest?.(world);
     if (problem === undefined) post(world, 'close');
