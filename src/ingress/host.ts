@@ -48,7 +48,6 @@ export class Host {
   #underWay = 0;
   readonly #whenDone: (() => void)[] = [];
   #paused = false;
-  #scratch: Uint8Array = new Uint8Array(0);
   readonly #resume: (() => void)[] = [];
   /** Connections without credit. */
   readonly #starved = new Set<() => void>();
@@ -82,13 +81,6 @@ export class Host {
     if (!shed.update(lane.oldestAgeMs())) return undefined;
     counters.add('shed');
     return new SpillwayError('SHED', `the oldest waiting record is older than ${options.shedAgeMs} ms (shedAgeMs)`);
-  }
-
-  /** Memory of this thread to put records together in; whoever asks is done with it before anybody else asks. */
-  scratch(bytes: number): Uint8Array {
-    // Grows to a power of two: a few times in the life of a thread.
-    if (this.#scratch.length < bytes) this.#scratch = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(bytes)));
-    return this.#scratch.subarray(0, bytes);
   }
 
   /** Whether new records would be taken: what /readyz answers. */

@@ -126,9 +126,8 @@ function appendTo(
   const wanted = from === 0 ? ranges : ranges.subarray(2 * from);
   const bytes = framesBytes(wanted, count - from, keyBytes);
   if (bytes <= host.parts.laneBytes / 4) {
-    const frames = host.scratch(bytes);
-    encodeFrames(frames, body, wanted, count - from, keyBytes);
-    return lane.appendFrames(stream, frames, count - from, admission, identity);
+    const write = (out: Uint8Array): void => void encodeFrames(out, body, wanted, count - from, keyBytes);
+    return lane.appendFrames(stream, { length: bytes, write }, count - from, admission, identity);
   }
   const payloads: Uint8Array[] = [];
   for (let i = from; i < count; i++) payloads.push(body.subarray(ranges[2 * i], ranges[2 * i + 1]));

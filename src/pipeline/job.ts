@@ -9,6 +9,7 @@ import { checkKeys, show } from '../base/options.ts';
 import type { Identity } from '../base/types.ts';
 import { overflowPolicies } from '../base/gateway-options.ts';
 import { FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
+import type { Frames } from '../platform/lane-producer.ts';
 
 /** What `append` takes as a record's bytes; text is stored as UTF-8. */
 export type Payload = Uint8Array | string;
@@ -48,7 +49,7 @@ export interface Job {
   /** Let go once all are in the lane: nobody keeps the caller's bytes until they are acknowledged. */
   payloads: readonly Uint8Array[];
   /** Instead of payloads: whole record frames, which go into the lane in one piece. */
-  frames: Uint8Array | null;
+  frames: Frames | null;
   readonly identity: Identity | undefined;
   readonly admission: Admission;
   readonly records: number;
@@ -179,7 +180,7 @@ export function jobOfPayloads(
 /** A job of frames that somebody has checked already, see `Lane.appendFrames`. */
 export function jobOfFrames(
   stream: string,
-  frames: Uint8Array,
+  frames: Frames,
   records: number,
   identity: Identity | undefined,
   admission: Admission,
@@ -210,7 +211,13 @@ export function letGo(job: Job): void {
 /** Copies what waits, so that the caller may use its buffers again. In one piece: an allocation per record would cost more than the record. */
 export function keepOwnCopy(job: Job): void {
   job.key = job.key && new Uint8Array(job.key);
-  job.frames = job.frames && new Uint8Array(job.frames);
+  if (job.frames !== null) {
+    const { frames } = job;
+    const own = new Uint8Array(frames.length);
+    if (frames instanceof Uint8Array) own.set(frames);
+    else frames.write(own);
+    job.frames = own;
+  }
   const { payloads, put } = job;
   let bytes = 0;
   for (let i = put; i < payloads.length; i++) bytes += payloads[i].length;

@@ -11,7 +11,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Identity } from '../base/types.ts';
 import { WaitingQueue } from '../flow/overflow.ts';
 import { FLAG_IDENTITY, laneLatency } from '../platform/lane-memory.ts';
-import { LaneProducer } from '../platform/lane-producer.ts';
+import { LaneProducer, type Frames } from '../platform/lane-producer.ts';
 import type { Histogram } from '../platform/histogram.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
@@ -127,7 +127,7 @@ export class Lane {
    */
   appendFrames(
     stream: string,
-    frames: Uint8Array,
+    frames: Frames,
     records: number,
     admission: Admission,
     identity?: Identity,

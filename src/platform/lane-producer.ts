@@ -15,6 +15,9 @@ import { plainView } from './native.ts';
 import type { SharedState } from './shared-state.ts';
 import { signal } from './waiter.ts';
 
+/** Whole record frames: as bytes, or as who writes them where they go, once; `out` is `length` bytes of whatever was there before. */
+export type Frames = Uint8Array | { readonly length: number; write(out: Uint8Array): void };
+
 /** The producing end. One thread only. */
 export class LaneProducer {
   readonly #lane: LaneMemory;
@@ -93,7 +96,7 @@ export class LaneProducer {
 
   // Hot: per record, four words each.
   /**
-   * Writes whole record frames behind the last in one copy, and puts this stream's id and the time into each; not yet
+   * Writes whole record frames behind the last in one piece, and puts this stream's id and the time into each; not yet
    * visible: see `publish`. The caller has checked that lengths and kinds are right: `records` frames, together as long as `frames`.
    * @param identity of the first record; each next one counts `low` up, carrying over into `high`
    * @returns false when the lane has no room for all of them now
@@ -101,15 +104,24 @@ export class LaneProducer {
   putFrames(
     stream: number,
     timestampMs: number,
-    frames: Uint8Array,
+    frames: Frames,
     records: number,
     identity: Identity | undefined,
   ): boolean {
+    const before = this.#tail;
     const start = this.#claim(frames.length);
     if (start < 0) return false;
     const words = this.#lane.frames;
     const data = this.#bytes;
-    data.set(frames, start);
+    if (frames instanceof Uint8Array) data.set(frames, start);
+    else {
+      try {
+        frames.write(data.subarray(start, start + frames.length));
+      } catch (error) {
+        this.#tail = before;
+        throw error;
+      }
+    }
     if (timestampMs !== this.#tsMs) this.#setTimestamp(timestampMs);
     let low = identity?.low ?? 0;
     let high = identity?.high ?? 0;

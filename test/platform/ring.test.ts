@@ -2,6 +2,7 @@
 
 import { seededRandom } from '../../src/base/clock.ts';
 import t from 'tap';
+import { encodeFramesJs, framesBytes } from '../../src/platform/frames.ts';
 import * as fc from 'fast-check';
 import { ACK_SLOTS } from '../../src/base/limits.ts';
 import { LaneConsumer } from '../../src/platform/lane-consumer.ts';
@@ -530,3 +531,38 @@ t.test('the latency of a lane is kept apart from its frames and acknowledgements
   const run = { firstOffset: 0, records: 0 };
   while (producer.nextAck(run)) t.equal(run.firstOffset, -1);
 });
+
+t.test(
+  'frames put in one piece, as bytes or by who writes them, read as if put one by one; a writer that fails leaves no trace',
+  async (t) => {
+    const payloads = [pattern(5, 1), pattern(0, 2), pattern(300, 3)];
+    const ranges = Uint32Array.of(0, 5, 5, 5, 5, 305);
+    const bytes = framesBytes(ranges, 3, 0);
+    const write = (out: Uint8Array): void => void encodeFramesJs(out, Buffer.concat(payloads), ranges, 3, 0);
+    const frames = new Uint8Array(bytes);
+    write(frames);
+    // The last start: the frames do not fit before the end of the lane.
+    for (const start of [0, SIGN_CURSOR - 64, WRAP_CURSOR - 64]) {
+      const single = lane(start);
+      for (const p of payloads) single.producer.put(9, 0, 77, null, p);
+      single.producer.publish();
+      const wanted = walkAll(new TestSink(), single.consumer);
+      t.equal(wanted.length, 3);
+      for (const how of ['bytes', 'a writer', 'a writer, after one that fails'] as const) {
+        const { producer, consumer } = lane(start);
+        if (how === 'a writer, after one that fails') {
+          const fails = {
+            length: bytes,
+            write: () => {
+              throw new Error('no');
+            },
+          };
+          t.throws(() => producer.putFrames(9, 77, fails, 3, undefined), { message: 'no' });
+        }
+        t.ok(producer.putFrames(9, 77, how === 'bytes' ? frames : { length: bytes, write }, 3, undefined), how);
+        producer.publish();
+        t.same(walkAll(new TestSink(), consumer), wanted, `${how}, from ${start}`);
+      }
+    }
+  },
+);
