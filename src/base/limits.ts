@@ -45,6 +45,8 @@ export const WAITER_OVERHEAD_BYTES = 256;
 
 /** Headers of one HTTP request, and bytes of them. */
 export const MAX_HEADERS = 64;
+/** Requests of one connection that may wait for the one before. */
+export const MAX_PIPELINED = 256;
 export const MAX_HEADER_BYTES = 8192;
 export const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
@@ -55,7 +57,7 @@ export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** A connection on which nothing moves, not even an answer, for this long is closed. */
 export const SOCKET_IDLE_MS = 120_000;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
-export const BODY_PIECE_BYTES = 65_536;
+export const BODY_PIECE_BYTES = 16_384;
 /** Payload bytes of one answer to a read, unless its first record is larger. */
 export const READ_PAGE_BYTES = 1024 * 1024;
 export const READ_PAGE_RECORDS = 10_000;

@@ -23,13 +23,25 @@ export interface DecodeTask {
 }
 
 export interface DecodedRequest extends Ranges {
-  /** Decoded; the body of the task itself where its encoding is identity. */
-  readonly body: Uint8Array;
-  /** CRC-32C of it, where the task asked. */
+  /** Decoded; the body of the task itself where its encoding is identity. Empty once it was let go. */
+  body: Uint8Array;
+  /** Empty once it was let go. */
+  ranges: Uint32Array<ArrayBuffer>;
+  /** CRC-32C of it and of its shape, where the task asked: the same bytes are other records as text and as JSON. */
   readonly crc32c?: number;
 }
 
+const noBytes = new Uint8Array(0);
+const noRanges = new Uint32Array(0);
+
+/** Its counts stay; its memory does not. */
+export function letGo(decoded: DecodedRequest): void {
+  decoded.body = noBytes;
+  decoded.ranges = noRanges;
+}
+
 const crc32c = native?.crc32c ?? crc32cJs;
+const shapeSeeds: Readonly<Record<RecordShape, number>> = { ndjson: 1, json: 2, bytes: 3 };
 
 /**
  * Whatever is wrong with single records is in `bad`; what is wrong with the request is thrown.
@@ -39,7 +51,7 @@ export function decodeRequest(task: DecodeTask): DecodedRequest {
   const body = decodeContent(task.body, task.encoding, task.limits.maxBytes);
   const split = splitRecords(body, task.shape, task.limits);
   const checked = task.schema === undefined ? split : withoutMismatches(body, split, compileSchema(task.schema));
-  return { ...checked, body, ...(task.wantCrc32c === true ? { crc32c: crc32c(body) } : {}) };
+  return { ...checked, body, ...(task.wantCrc32c === true ? { crc32c: crc32c(body, shapeSeeds[task.shape]) } : {}) };
 }
 
 /** Takes out of `split` what does not match. Order and places are those of the request. */

@@ -137,6 +137,7 @@ export class Accept {
       lane: new Lane(data.lane, systemClock, true),
       view,
       budget: new ByteBudget(options.ingressBytes),
+      elder: new ByteBudget(1),
       decodeSlots: new ByteBudget(options.decodeThreads + 1),
       mark: new Watermark(options.highWater, options.lowWater),
       shed: new Shed(options.shedAgeMs),

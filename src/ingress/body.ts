@@ -1,4 +1,8 @@
 // Reads a request body into memory that the budget has room for. What finds none is not read: its socket waits.
+//
+// A body takes room as its bytes come, not when they are announced: who announces and does not send holds a piece. Bodies that have
+// some and need more would wait for each other, were it not for the elder: one at a time may grow beside the budget, into memory
+// of wireBodyBytes that is kept for it. So there is always one that comes to its end.
 
 import type { IncomingMessage } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
@@ -6,12 +10,6 @@ import { BODY_PIECE_BYTES } from '../base/limits.ts';
 import type { Host } from './host.ts';
 import type { Patience } from './patience.ts';
 import { Refusal } from './reply.ts';
-
-export interface Body {
-  readonly bytes: Uint8Array;
-  /** Taken from the budget; whoever has the body gives them back. */
-  readonly heldBytes: number;
-}
 
 function tooLarge(wireBodyBytes: number, came: string): Refusal {
   const message = `body: expected at most wireBodyBytes (${wireBodyBytes}) on the wire, got ${came}`;
@@ -31,14 +29,99 @@ function wentAway(): SpillwayError {
   return new SpillwayError('DISCONNECTED', 'the client went away');
 }
 
-function noRoom(when: string): Refusal {
-  const message = `no room for the body ${when}: lane or ingressBytes are full`;
-  return new Refusal(new SpillwayError('BACKLOG_FULL', message), { close: true });
+/** The room of one body. */
+class Room {
+  readonly #host: Host;
+  readonly #patience: Patience;
+  /** The largest that it can become. */
+  readonly #mostBytes: number;
+  #heldBytes = 0;
+  #isElder = false;
+  #left = false;
+
+  constructor(host: Host, patience: Patience, mostBytes: number) {
+    this.#host = host;
+    this.#patience = patience;
+    this.#mostBytes = mostBytes;
+  }
+
+  /** Bytes that there is room for. */
+  get bytes(): number {
+    return this.#isElder ? this.#mostBytes : this.#heldBytes;
+  }
+
+  /** Waits for a first piece. @throws BACKLOG_FULL */
+  async enter(waitsForLane: boolean): Promise<void> {
+    const { budget } = this.#host.parts;
+    const first = Math.min(this.#mostBytes, BODY_PIECE_BYTES);
+    if (waitsForLane && this.#host.paused && !(await this.#patience.spend((ms) => this.#host.readable(ms)))) {
+      throw this.#refusal('within maxBlockMs');
+    }
+    if (
+      !budget.tryAcquire(first) &&
+      !(await this.#patience.spend((timeoutMs) => budget.acquire(first, { timeoutMs })))
+    ) {
+      throw this.#refusal('within maxBlockMs');
+    }
+    this.#heldBytes = first;
+  }
+
+  /** Makes room for that many bytes in all, or for twice as many as there is room for. @throws BACKLOG_FULL */
+  async grow(bytes: number): Promise<void> {
+    if (this.#tryGrow(bytes)) return;
+    const { elder } = this.#host.parts;
+    if (!(await this.#patience.spend((timeoutMs) => elder.acquire(1, { timeoutMs })))) {
+      throw this.#refusal('beside those of others');
+    }
+    if (this.#left || this.#tryGrow(bytes)) elder.release(1);
+    else this.#isElder = true;
+  }
+
+  #tryGrow(bytes: number): boolean {
+    const more = Math.max(bytes, Math.min(2 * this.#heldBytes, this.#mostBytes)) - this.#heldBytes;
+    if (!this.#host.parts.budget.tryAcquire(more)) return false;
+    this.#heldBytes += more;
+    return true;
+  }
+
+  /** Gives all of it back. Leaving twice is fine. */
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#host.parts.budget.release(this.#heldBytes);
+    if (this.#isElder) this.#host.parts.elder.release(1);
+  }
+
+  #refusal(when: string): Refusal {
+    this.#host.parts.counters.add('refusedBodies');
+    const message = `no room for the body ${when}: lane or ingressBytes are full`;
+    // It has waited that long already; how fast the lane drains says nothing about bodies that others are sending.
+    const retryAfter = Math.max(this.#host.retryAfter(), Math.ceil(this.#host.parts.options.maxBlockMs / 1000));
+    return new Refusal(new SpillwayError('BACKLOG_FULL', message), { close: true, retryAfter });
+  }
+}
+
+const noBytes = new Uint8Array(0);
+
+/** A body that has come, in memory that was made for it. */
+export class Body {
+  bytes: Uint8Array;
+  readonly #room: Room;
+
+  constructor(bytes: Uint8Array, room: Room) {
+    this.bytes = bytes;
+    this.#room = room;
+  }
+
+  /** Lets go of the bytes, and gives their room to others. Doing so twice is fine. */
+  release(): void {
+    this.bytes = noBytes;
+    this.#room.leave();
+  }
 }
 
 /**
- * Waits for room, then reads. A body of unknown length takes room piece by piece, and never waits for it while it holds some: two
- * that did would wait for each other.
+ * Waits for room, then reads.
  * @param waitsForLane false: what does not fit the lane is dropped there, and does not wait for its level here
  * @param askForIt called once it will be read: for a client that waits to be asked
  * @throws BODY_TOO_LARGE, BACKLOG_FULL, DISCONNECTED
@@ -51,69 +134,80 @@ export async function readBody(
   waitsForLane: boolean,
   askForIt: () => void,
 ): Promise<Body> {
-  const { budget, options, counters } = host.parts;
-  const first = announced ?? Math.min(BODY_PIECE_BYTES, options.wireBodyBytes);
-  if (waitsForLane && host.paused && !(await patience.spend((ms) => host.readable(ms)))) {
-    throw noRoom('within maxBlockMs');
-  }
-  if (!budget.tryAcquire(first)) {
-    const acquired = await patience.spend((ms) => budget.acquire(first, { timeoutMs: ms }));
-    if (!acquired) throw noRoom('within maxBlockMs');
-  }
-  let heldBytes = first;
+  const { options, counters } = host.parts;
+  const room = new Room(host, patience, announced ?? options.wireBodyBytes);
+  await room.enter(waitsForLane);
   try {
     // While it waited for room: its 'close' has been, and comes no more.
     if (req.destroyed) throw wentAway();
     askForIt();
-    const bytes = await collect(req, announced, (total) => {
-      if (total > options.wireBodyBytes) throw tooLarge(options.wireBodyBytes, `${total} so far`);
-      if (total <= heldBytes) return;
-      const more = Math.min(Math.max(BODY_PIECE_BYTES, heldBytes), options.wireBodyBytes - heldBytes);
-      if (!budget.tryAcquire(more)) throw noRoom('beside those of others');
-      heldBytes += more;
-    });
+    const bytes = await collect(req, announced, options.wireBodyBytes, room);
     counters.add('bodyBytes', bytes.length);
-    return { bytes, heldBytes };
+    return new Body(bytes, room);
   } catch (error) {
-    budget.release(heldBytes);
+    room.leave();
     throw error;
   }
 }
 
-/** @param onTotal called with the bytes so far; what it throws ends the reading */
+/** All chunks in one piece. Copied as they come: thousands of small ones would cost far more than their bytes. */
 function collect(
   req: IncomingMessage,
   announced: number | undefined,
-  onTotal: (total: number) => void,
+  wireBodyBytes: number,
+  room: Room,
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
+    /** The first chunk as it came, until there is a second. */
     let whole: Buffer | undefined;
-    const chunks: Buffer[] = [];
     let total = 0;
-    const onData = (chunk: Buffer): void => {
-      const at = total;
-      total += chunk.length;
-      try {
-        onTotal(total);
-      } catch (error) {
-        req.off('data', onData);
-        req.pause();
-        reject(error);
-        return;
+    let growing = false;
+    let cameAll = false;
+    let stopped = false;
+    const keep = (chunk: Buffer): void => {
+      if (whole === undefined) whole = chunk;
+      else {
+        if (whole.length < total + chunk.length) {
+          const larger = Buffer.allocUnsafeSlow(announced ?? room.bytes);
+          whole.copy(larger, 0, 0, total);
+          whole = larger;
+        }
+        chunk.copy(whole, total);
       }
-      // In one piece at once where the length is known: joining chunks would hold the body twice.
-      if (announced === undefined || chunk.length === announced) chunks.push(chunk);
-      else chunk.copy((whole ??= Buffer.allocUnsafeSlow(announced)), at);
+      total += chunk.length;
+    };
+    const finish = (): void => {
+      resolve(whole === undefined || whole.length === total ? (whole ?? noBytes) : whole.subarray(0, total));
+    };
+    const stop = (error: unknown): void => {
+      stopped = true;
+      req.off('data', onData);
+      req.pause();
+      reject(error as Error);
+    };
+    const onData = (chunk: Buffer): void => {
+      const needed = total + chunk.length;
+      if (needed > wireBodyBytes) return stop(tooLarge(wireBodyBytes, `${needed} so far`));
+      if (needed <= room.bytes) return keep(chunk);
+      // Nothing more comes until there is room: its socket is not read. But 'end' does, where this was all.
+      growing = true;
+      req.pause();
+      room.grow(needed).then(() => {
+        if (stopped) return;
+        growing = false;
+        keep(chunk);
+        if (cameAll) finish();
+        else req.resume();
+      }, stop);
     };
     req.on('data', onData);
-    let ended = false;
     req.once('end', () => {
-      ended = true;
-      resolve(whole ?? (chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)));
+      cameAll = true;
+      if (!growing) finish();
     });
     // Without a listener for it, node:http tells no 'error' of a request, but always 'close'.
     req.once('close', () => {
-      if (!ended) reject(wentAway());
+      if (!cameAll) stop(wentAway());
     });
   });
 }

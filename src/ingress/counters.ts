@@ -18,6 +18,7 @@ export const counterNames = [
   'droppedOldest',
   'droppedBlockedTooLong',
   'droppedBacklog',
+  'refusedBodies', // requests whose body found no room within maxBlockMs
   'shed', // requests
   'rateLimited', // requests
   'unauthorized', // requests and connections

@@ -23,6 +23,8 @@ export interface HostParts {
   readonly lane: Lane;
   readonly view: LogView;
   readonly budget: ByteBudget;
+  /** One: the body that may grow beside the budget (body.ts). */
+  readonly elder: ByteBudget;
   /** Requests whose decoded body is in memory: one more than there are threads that decode. */
   readonly decodeSlots: ByteBudget;
   readonly mark: Watermark;

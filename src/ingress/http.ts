@@ -20,6 +20,7 @@ import type { Host } from './host.ts';
 import { getRecords } from './records-get.ts';
 import { postRecords } from './records-post.ts';
 import { answer, answerError, answerJson, nextRequestId, Refusal } from './reply.ts';
+import { Turns } from './turns.ts';
 
 type Route =
   | { readonly kind: 'records'; readonly stream: string }
@@ -126,7 +127,9 @@ const parserErrors: Readonly<Record<string, readonly [status: number, reason: st
 };
 
 /** What node:http could not even parse, or did not get in time. */
-function refuseUnparsed(host: Host, error: NodeJS.ErrnoException, socket: Socket): void {
+function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, socket: Socket): void {
+  // The answer under way is to the request before: what is said now would be taken for it.
+  if (turns.endAfter(socket)) return;
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason, code] = parserErrors[error.code ?? ''] ?? [400, 'Bad Request', 'BAD_REQUEST'];
   const message = code === 'BAD_REQUEST' ? 'the request is not well-formed HTTP' : reason;
@@ -155,12 +158,17 @@ export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.
     noDelay: true,
     requireHostHeader: false,
   };
-  const onRequest = (req: IncomingMessage, res: ServerResponse): void => void handle(host, req, res);
+  const turns = new Turns((req, res) => handle(host, req, res));
+  const onRequest = (req: IncomingMessage, res: ServerResponse): void => turns.take(req, res);
   const server =
     tls === undefined ? http.createServer(options, onRequest) : https.createServer({ ...options, ...tls }, onRequest);
   server.maxHeadersCount = 4 * MAX_HEADERS;
+  // A client that has sent its request and closed its side still gets its answer. Not in the types, as not in Node's documents.
+  Object.assign(server, { httpAllowHalfOpen: true });
   server.timeout = Math.max(SOCKET_IDLE_MS, host.parts.options.maxBlockMs + KEEP_ALIVE_TIMEOUT_MS);
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseUnparsed(host, error, socket as Socket));
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+    refuseUnparsed(host, turns, error, socket as Socket),
+  );
   // The body is asked for only once it will be read (body.ts); any other expectation is refused above.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);

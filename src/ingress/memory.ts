@@ -123,7 +123,13 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     row('lanes', lanes * laneBytes(log), 'laneBytes', 'acceptThreads'),
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
     row('connections', accepts * gateway.maxConnections * CONNECTION_BYTES, 'maxConnections', 'acceptThreads'),
-    row('bodies under way', accepts * gateway.ingressBytes, 'ingressBytes', 'acceptThreads'),
+    row(
+      'bodies under way',
+      accepts * (gateway.ingressBytes + gateway.wireBodyBytes),
+      'ingressBytes',
+      'wireBodyBytes',
+      'acceptThreads',
+    ),
     row('bodies being decoded', slots * slotBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
   ].filter(({ bytes }) => bytes > 0);
   const sum = rows.reduce((total, { bytes }) => total + bytes, 0);

@@ -56,7 +56,9 @@ export async function getRecords(
       if (res.destroyed) return answer(host, res, 200, '', []);
       const { records, nextOffset } = view.page(stream, from, Math.max(1, max), READ_PAGE_BYTES);
       const leftMs = untilMs - clock.monotonicMs();
-      const over = leftMs <= 0 || host.draining || view.state === 'closed' || view.state === 'poisoned';
+      // A client that has closed its side has gone, or wants its answer: nothing is waited for.
+      const wantsNoWait = leftMs <= 0 || res.req.socket.readableEnded;
+      const over = wantsNoWait || host.draining || view.state === 'closed' || view.state === 'poisoned';
       if (records.length > 0 || over) {
         sending = true;
         res.once('close', () => budget.release(held));

@@ -11,7 +11,7 @@ import { SpillwayError } from '../base/errors.ts';
 import { IDENTITY_BYTES } from '../base/limits.ts';
 import type { Identity } from '../base/types.ts';
 import { parseContentEncoding } from '../codec/decode.ts';
-import type { DecodedRequest } from '../codec/request.ts';
+import { letGo, type DecodedRequest } from '../codec/request.ts';
 import { shapeOf } from '../codec/split.ts';
 import { addRun, offsetOf, type Remembered } from '../flow/dedupe.ts';
 import type { Admission, AppendedMany } from '../pipeline/job.ts';
@@ -35,7 +35,7 @@ export async function postRecords(
   query: URLSearchParams | undefined,
   who: string,
 ): Promise<void> {
-  const { options, budget, decodeSlots, decode, maxRecordBytes, counters, clock } = host.parts;
+  const { options, decodeSlots, decode, maxRecordBytes, counters, clock } = host.parts;
   const refused = host.refusal();
   if (refused !== undefined) throw new Refusal(refused, { close: true });
   const encoding = parseContentEncoding(req.headers['content-encoding']);
@@ -47,12 +47,12 @@ export async function postRecords(
 
   const { overflow, maxBlockMs } = host.admission(stream);
   const patience = new Patience(maxBlockMs, clock);
-  const wire = await readBody(host, req, announced, patience, overflow === 'block', () => {
+  const body = await readBody(host, req, announced, patience, overflow === 'block', () => {
     if (req.headers.expect !== undefined) res.writeContinue();
   });
   let slots = 0;
   try {
-    if (announced === undefined) throttle(host, who, 0, wire.bytes.length, false);
+    if (announced === undefined) throttle(host, who, 0, body.bytes.length, false);
     if (encoding !== 'identity') {
       if (!(await patience.spend((timeoutMs) => decodeSlots.acquire(1, { timeoutMs })))) {
         throw new SpillwayError('BACKLOG_FULL', 'no thread to decode the body within maxBlockMs');
@@ -61,7 +61,7 @@ export async function postRecords(
     }
     const schema = host.schema(stream);
     const decoded = await decode.decode({
-      body: wire.bytes,
+      body: body.bytes,
       encoding,
       shape,
       limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
@@ -71,11 +71,19 @@ export async function postRecords(
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
     throttle(host, who, decoded.count, 0, false);
-    const accepted = await store(host, stream, decoded, key, { overflow, maxBlockMs: patience.leftMs });
+    // What is in the lane, or copied while it waits for it, is in memory there: others may have the room of the body meanwhile.
+    const taken = (): void => {
+      letGo(decoded);
+      body.release();
+      decodeSlots.release(slots);
+      slots = 0;
+      host.look();
+    };
+    const accepted = await store(host, stream, decoded, key, { overflow, maxBlockMs: patience.leftMs }, taken);
     if (accepted.duplicate) counters.add('duplicates', decoded.count);
     answerJson(host, res, 200, bodyOf(accepted, decoded));
   } finally {
-    budget.release(wire.heldBytes);
+    body.release();
     decodeSlots.release(slots);
     host.look();
   }
@@ -140,17 +148,22 @@ function recordBytes({ ranges, count }: DecodedRequest, from: number): number {
   return bytes;
 }
 
+/** @param taken called once nothing of the body is needed any more: the records are in the lane, or copied */
 async function store(
   host: Host,
   stream: string,
   decoded: DecodedRequest,
   key: string | undefined,
   admission: Admission,
+  taken: () => void,
 ): Promise<Accepted> {
-  const append = (from: number, identity?: Identity): Promise<AppendedMany> =>
-    host.append(decoded.count - from, recordBytes(decoded, from), (lane) =>
+  const append = (from: number, identity?: Identity): Promise<AppendedMany> => {
+    const appended = host.append(decoded.count - from, recordBytes(decoded, from), (lane) =>
       appendTo(host, lane, stream, decoded, from, identity, admission),
     );
+    taken();
+    return appended;
+  };
   if (key === undefined) return { ...(await append(0)), duplicate: false };
 
   const { dedupe } = host.parts;

@@ -60,7 +60,7 @@ export function answer(
   counters.add('requests');
   counters.add(status < 300 ? 'answers2xx' : status < 500 ? 'answers4xx' : 'answers5xx');
   const all = [...headers, 'content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length)];
-  if (host.draining || unread !== undefined) all.push('connection', 'close');
+  if (host.draining || unread !== undefined) res.shouldKeepAlive = false;
   res.writeHead(status, all);
   if (unread === undefined) return void res.end(body);
   res.write(body);
