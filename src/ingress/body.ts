@@ -179,11 +179,11 @@ function collect(
     const finish = (): void => {
       resolve(whole === undefined || whole.length === total ? (whole ?? noBytes) : whole.subarray(0, total));
     };
-    const stop = (error: unknown): void => {
+    const stop = (error: Error): void => {
       stopped = true;
       req.off('data', onData);
       req.pause();
-      reject(error as Error);
+      reject(error);
     };
     const onData = (chunk: Buffer): void => {
       const needed = total + chunk.length;

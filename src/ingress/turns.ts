@@ -69,8 +69,8 @@ export class Turns {
     }
     const next = line.waiting.shift();
     if (next !== undefined) return this.#run(socket, line, next.req, next.res);
-    if (line.ending) return void socket.destroySoon();
-    if (line.paused) socket.resume();
+    if (line.ending) socket.destroySoon();
+    else if (line.paused) socket.resume();
     line.paused = false;
   }
 }
