@@ -44,6 +44,8 @@ export interface NativeAddon {
     records: number,
     keyBytes: number,
   ) => number;
+  /** Of a socket that may listen: what it accepts from then on inherits it. Throws as the system call fails. */
+  limitReceiveBuffer(fd: number, bytes: number): void;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 
