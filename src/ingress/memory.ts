@@ -20,7 +20,7 @@ import { decodeHeapMiB } from './decode-pool.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-// Measured on Node 20 and 24; how, says docs/operate.md. Heaps are rows of their own: nothing here counts them again.
+// Measured on Node 20, but for TLS, which is a guess on the safe side; docs/operate.md has the figures. Heaps are rows of their own: nothing here counts them again.
 
 /** The process without a heap: 16 MiB of its own, and of the code of node, which the kernel may take back, what is in use. */
 const NODE_BASE_BYTES = 40 * MIB;
@@ -60,7 +60,7 @@ const SLACK = 0.1;
 const MAIN_OLD_MIB = 28;
 const ACCEPT_OLD_MIB = 28;
 const COMMIT_OLD_MIB = 20;
-/** Young generation: three semi-spaces. With 4 MiB a request costs as much CPU as with 16; with 2 a quarter more. */
+/** Young generation: three semi-spaces. With 4 MiB a request costs as much CPU as with 16, as far as could be told; with 2 it costs more. */
 const ACCEPT_SEMI_MIB = 4;
 const COMMIT_YOUNG_MIB = 3;
 const DECODE_YOUNG_MIB = 3;
