@@ -13,6 +13,7 @@
 // ArrayBuffer under it would be written from freed memory, so batches live in buffers that are neither.
 
 #include <napi.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <cmath>
@@ -468,6 +469,16 @@ class Io : public Napi::ObjectWrap<Io>, private Performer {
   std::unique_ptr<Writer> writer_;
 };
 
+/**
+ * Bytes that the kernel keeps of a connection before it is read; those that a listening socket accepts inherit it, and it then
+ * does not grow by itself. Linux keeps books of twice as much. The descriptor is the caller's: node's handle of a server.
+ */
+void LimitReceiveBuffer(Info info) {
+  const int fd = static_cast<int>(integerAt(info, 0, "fd", std::numeric_limits<int>::max()));
+  const int bytes = static_cast<int>(integerAt(info, 1, "bytes", std::numeric_limits<int>::max() / 2));
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) != 0) throwFailed(info.Env(), {errno, "setsockopt", nullptr});
+}
+
 Napi::Object load(Napi::Env env, Napi::Object exports) {
   const char digits[] = "123456789";
   constexpr uint32_t kKnownAnswer = 0xe3069283;
@@ -483,6 +494,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("encodeFrames", Napi::Function::New<EncodeFrames>(env, "encodeFrames"));
   exports.Set("findLines", Napi::Function::New<FindLines>(env, "findLines"));
+  exports.Set("limitReceiveBuffer", Napi::Function::New<LimitReceiveBuffer>(env, "limitReceiveBuffer"));
   exports.Set("Io", Io::define(env));
   return exports;
 }

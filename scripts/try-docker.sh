@@ -65,7 +65,7 @@ records=$url/v1/streams/orders/records
 # What a user would type, but for the names. gateway NAME HOSTNAME: on the volume of this run.
 hardened=(--read-only --cap-drop=ALL --security-opt no-new-privileges)
 gateway() {
-  docker run -d --label "$run" --name "$run-$1" --hostname "$2" --memory=512m "${hardened[@]}" "${network[@]}" \
+  docker run -d --label "$run" --name "$run-$1" --hostname "$2" --memory=256m "${hardened[@]}" "${network[@]}" \
     -v "$run:/data" -v "$work/etc:/etc/spillway:ro" "$image" >/dev/null
 }
 command_line() { docker run --rm --label "$run" --network=none "$@"; }
@@ -98,7 +98,7 @@ check 'with --memory=256m: refused with exit 2' test $? = 2
 check "  and the line says why: $(grep -a 'MEMORY_LIMIT' "$work/out" | cut -c1-110)…" has "$work/out" 'above the limit of 256 MiB'
 
 gateway one first-host
-check "with --memory=512m, read-only, without capabilities: answers ($how)" answers one || exit 1
+check "with --memory=256m, read-only, without capabilities: answers ($how)" answers one || exit 1
 docker logs "$run-one" >"$work/log" 2>&1
 check "the addon is used: $(grep -ao 'I/O mode [a-z]*' "$work/log")" grep -qaE 'I/O mode (direct|buffered|portable)' "$work/log"
 check 'a second container on the same volume is refused: LOCKED' \

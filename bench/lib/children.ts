@@ -9,6 +9,8 @@ import { BenchError } from './bench.ts';
 
 const run = promisify(execFile);
 
+type Inside = (command: string, args: readonly string[]) => [string, string[]];
+
 export class Server {
   readonly child: ChildProcess;
   /** What it printed when it was ready. */
@@ -19,9 +21,12 @@ export class Server {
     this.text = text;
   }
 
-  /** Starts a script of node and waits until its stdout matches. */
-  static async start(args: readonly string[], ready: RegExp): Promise<Server> {
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  /**
+   * Starts a script of node and waits until its stdout matches.
+   * @param inside makes of a command line one that runs it somewhere else
+   */
+  static async start(args: readonly string[], ready: RegExp, inside: Inside = (c, a) => [c, [...a]]): Promise<Server> {
+    const child = spawn(...inside(process.execPath, args), { stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     let errors = '';
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => (errors = (errors + chunk).slice(-4000)));
@@ -30,7 +35,9 @@ export class Server {
         text += chunk;
         if (ready.test(text)) resolve();
       });
-      child.once('exit', (code) => reject(new BenchError(`${args[0]} ended with ${code}: ${errors.trim()}`)));
+      child.once('exit', (code, signal) =>
+        reject(new BenchError(`${args[0]} ended with ${signal ?? code}: ${errors.trim()}`)),
+      );
     });
     return new Server(child, text);
   }
@@ -54,12 +61,27 @@ export interface Gateway extends Server {
   readonly tcp: string;
 }
 
+/** Heap caps of `npm start`. */
+function heapFlags(root: string): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } };
+  return scripts.start.split(' ').filter((word) => word.startsWith('--max-'));
+}
+
 /** The real gateway, as `npm start` runs it. */
-export async function startGateway(root: string, dir: string, flags: readonly string[] = []): Promise<Gateway> {
+export async function startGateway(
+  root: string,
+  dir: string,
+  flags: readonly string[] = [],
+  heap: readonly string[] = heapFlags(root),
+  inside?: Inside,
+): Promise<Gateway> {
   const main = join(root, 'dist', 'src', 'cli', 'main.js');
-  const heap = ['--max-old-space-size=192', '--max-semi-space-size=16'];
   const listen = ['--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--log-level', 'error'];
-  const server = await Server.start([...heap, main, 'serve', '--dir', dir, ...listen, ...flags], /listening on .*\n/);
+  const server = await Server.start(
+    [...heap, main, 'serve', '--dir', dir, ...listen, ...flags],
+    /listening on .*\n/,
+    inside,
+  );
   const http = /http:\/\/[0-9.:]+/.exec(server.text)?.[0] ?? '';
   const tcp = /tcp:\/\/[0-9.:]+/.exec(server.text)?.[0] ?? '';
   return Object.assign(server, { http, tcp });

@@ -1,6 +1,7 @@
 // Options of the gateway beside those of its log: the second part of the one table. Values come from flags, environment
 // and a file (cli/config.ts); each is checked here against its row.
 
+import { isLoopback, parseAddress, type Address } from './address.ts';
 import { SpillwayError } from './errors.ts';
 import { checkStreamName } from './names.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from './options.ts';
@@ -12,6 +13,8 @@ const GIB = 1024 * MIB;
 /** What happens to records that find their lane full. */
 export const overflowPolicies = ['block', 'drop-newest', 'drop-oldest'] as const;
 export type OverflowPolicy = (typeof overflowPolicies)[number];
+
+export type { Address };
 
 export const gatewayOptionTable = [
   {
@@ -61,6 +64,16 @@ export const gatewayOptionTable = [
     min: 1,
     max: 65_536,
     sentence: 'Connections at the same time, of all listeners of an accept thread together.',
+  },
+  {
+    name: 'receiveBufferBytes',
+    flag: '--receive-buffer-bytes',
+    type: 'bytes',
+    default: 32 * KIB,
+    min: 4 * KIB,
+    max: 16 * MIB,
+    sentence:
+      'Receive buffer of a TCP connection (SO_RCVBUF), of which the kernel takes twice; over a long way more is faster.',
   },
   {
     name: 'wireBodyBytes',
@@ -266,13 +279,6 @@ export interface StreamOptions {
   readonly schema?: string;
 }
 
-/** Where a listener listens; undefined is off. */
-export interface Address {
-  readonly host: string;
-  /** 0 takes a free one. */
-  readonly port: number;
-}
-
 /** Checked and complete: structured-cloneable, so that an accept thread gets exactly this. */
 export interface GatewayOptions {
   readonly http: Address | undefined;
@@ -281,6 +287,7 @@ export interface GatewayOptions {
   readonly acceptThreads: number;
   readonly decodeThreads: number;
   readonly maxConnections: number;
+  readonly receiveBufferBytes: number;
   readonly wireBodyBytes: number;
   readonly decodedBodyBytes: number;
   readonly maxRequestRecords: number;
@@ -310,15 +317,6 @@ function refuse(name: string, expected: string, came: unknown): never {
   throw new SpillwayError('INVALID_OPTION', `option '${name}': expected ${expected}, got ${show(came)}`, {
     subject: name,
   });
-}
-
-/** `'127.0.0.1:8080'`, `'[::1]:8080'` or `'off'`. @throws INVALID_OPTION */
-function parseAddress(name: string, text: string): Address | undefined {
-  if (text === 'off') return undefined;
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) refuse(name, "an address and port such as 127.0.0.1:8080, or 'off'", text);
-  return { host: match[1] ?? match[2], port };
 }
 
 function checkStreams(given: unknown): Record<string, StreamOptions> {
@@ -369,10 +367,6 @@ export function resolveGatewayOptions(given: Readonly<Record<string, unknown>>):
   const options = values as unknown as GatewayOptions;
   checkTogether(options);
   return options;
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host.startsWith('127.');
 }
 
 /** Bounds that tie options to each other. */

@@ -15,8 +15,13 @@ export const RECORD_ALIGN_BYTES = 8;
 export const IDENTITY_BYTES = 24;
 /** A key's length is a u16 of the frame header. */
 export const MAX_KEY_BYTES = 65_535;
-/** A stream id is a u16 of the frame header; 0 is never used. */
-export const MAX_STREAM_IDS = 65_535;
+/**
+ * Pairs of lane and stream that may be used since the log was opened: their names and indexes lie on the heaps of two threads, whose
+ * caps hold so many of the longest. A stream id is a u16 of the frame header; 0 is never used.
+ */
+export const MAX_STREAM_IDS = 16_383;
+/** Entries (batch, stream) in the index of a segment, which lies on a heap too; one with more is sealed before it is full. */
+export const MAX_INDEX_ENTRIES = 262_144;
 /** Room for the stream names of one batch; a batch that needs more closes early, for reason `bytes`. */
 export const MAX_STREAM_TABLE_BYTES = 16_384;
 /** Byte ranges that one batch may gather from the lanes; a batch that needs more closes early. */
@@ -76,8 +81,8 @@ export const ZSTD_WINDOW_LOG = 23;
 export const DECODE_TASK_MS = 10_000;
 /** Bodies that may wait for a decode thread, in bytes, unless the pool is given another bound. */
 export const DECODE_WAITING_BYTES = 64 * 1024 * 1024;
-/** Heap cap of a decode thread that parses nothing: buffers lie outside of it. */
-export const DECODE_HEAP_MIB = 32;
+/** Heap cap of a decode thread that parses nothing: buffers lie outside of it. Half of it was enough for whatever was tried. */
+export const DECODE_HEAP_MIB = 12;
 /** Added to it, times the largest record, where a schema parses records: `[[[…` takes this many bytes of heap a byte. */
 export const DECODE_HEAP_PER_RECORD_BYTE = 64;
 /** Largest schema file. */

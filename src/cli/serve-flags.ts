@@ -7,11 +7,12 @@ import { addFlags } from './flags.ts';
 
 /**
  * Where `serve` differs from the tables: it runs without being told where, and clients that wait for an answer gain nothing from a
- * batch that waits for company: what comes during one durable write shares the next.
+ * batch that waits for company: what comes during one durable write shares the next. What waits is bodies, which ingressBytes bounds.
  */
 const serveDefaults = new Map<string, string | number>([
   ['dir', './data'],
   ['window.lingerMs', 0],
+  ['maxWaitingBytes', 16 * 1024 * 1024],
 ]);
 /** Every option of `serve`, in the order in which it is explained. */
 export const serveOptionTable: readonly OptionSpec[] = [

@@ -29,6 +29,7 @@ import { DecodePool } from './decode-pool.ts';
 import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
+import { limitUnread } from './receive-buffers.ts';
 import { TcpListeners } from './tcp-listener.ts';
 
 /** How often levels, ages and the event loop's delay are looked at while nothing happens. */
@@ -275,6 +276,7 @@ export class Accept {
       });
       server.listen(where, resolve);
     });
+    if (!('path' in where)) limitUnread(server, options.receiveBufferBytes, this.#host.parts.log);
     server.removeAllListeners('error');
     server.on('error', (error) => this.#host.parts.log.error({ listener: name }, reasonOf(error)));
     this.#servers.push(server);

@@ -3,6 +3,7 @@
 // the limit of the container. Heap caps are part of the sum and have to be set when a thread starts: left alone, Node 20
 // takes 259 MiB in a container of 256 MiB, and the main thread's cannot be changed any more once it runs.
 // Of page cache nothing is said: the kernel takes it back.
+// Limit: answers that a client does not read are bounded by ingressBytes here, but lie in the kernel too, up to its tcp_wmem.
 
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
@@ -10,7 +11,7 @@ import { posix } from 'node:path';
 import type { ResourceLimits } from 'node:worker_threads';
 import { SpillwayError } from '../base/errors.ts';
 import type { GatewayOptions } from '../base/gateway-options.ts';
-import { FILL_BYTES } from '../base/limits.ts';
+import { FILL_BYTES, MAX_INDEX_ENTRIES, MAX_STREAM_IDS, ZSTD_WINDOW_LOG } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
@@ -19,30 +20,50 @@ import { decodeHeapMiB } from './decode-pool.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** The process without a heap: code of node, its four I/O threads, an allocator's slack. */
+// Measured on Node 20, but for TLS, which is a guess on the safe side; docs/operate.md has the figures. Heaps are rows of their own: nothing here counts them again.
+
+/** The process without a heap: 16 MiB of its own, and of the code of node, which the kernel may take back, what is in use. */
 const NODE_BASE_BYTES = 40 * MIB;
-/** A worker without its heap: measured 7.9 MiB. */
-const THREAD_BYTES = 8 * MIB;
-/** A connection in kernel and node: sockets, parser, the head of a request. */
-const CONNECTION_BYTES = 80 * KIB;
+/** A thread without its heap: 7.7 MiB with it, of which the heap is 6.7. */
+const THREAD_BYTES = 2 * MIB;
+/** A connection outside of the heap, in node and in the kernel. */
+const CONNECTION_BYTES = 8 * KIB;
+/** On the heap: socket, parser, the head of a request. Of 17 KiB that an idle connection takes nearly all. */
+const CONNECTION_HEAP_BYTES = 16 * KIB;
+/** What TLS adds to it: records in both directions, and the state of the session. */
+const TLS_CONNECTION_BYTES = 48 * KIB;
+/** The kernel keeps books of twice what it is asked for: its own overhead. */
+const KERNEL_FACTOR = 2;
+/** Most that node takes from a socket in one read. */
+const SOCKET_READ_BYTES = 64 * KIB;
+/** What node reads ahead of a body, before it stops behind one more read. */
+export const READ_AHEAD_BYTES = 16 * KIB;
 /** Batches that are encoded while others are being written. */
 const STAGING_BUFFERS = 3;
-/** The largest window that a zstd body may ask for; gzip's is smaller. */
-const DECODE_WINDOW_BYTES = 8 * MIB;
-const DECODE_CHUNK_BYTES = 64 * KIB;
+/** The largest window that a zstd body may ask for; gzip's is smaller. Only a thread that decodes has one. */
+const DECODE_WINDOW_BYTES = 2 ** ZSTD_WINDOW_LOG;
 /** Shortest batch on disk, and what its place costs in the index of the segment being written. */
 const BATCH_DISK_BYTES = 4 * KIB;
-const INDEX_ENTRY_BYTES = 32;
+const INDEX_BATCH_BYTES = 32;
+/** Index of a segment as it is written: a stream with the longest name, and an entry. */
+const INDEX_STREAM_FILE_BYTES = 212;
+const INDEX_ENTRY_FILE_BYTES = 4;
 /** For whatever is not in a row: fragmentation, garbage not yet collected. */
-const SLACK = 0.15;
+const SLACK = 0.1;
 
-/** Old space for code, buffers' handles and garbage between two collections, of each kind of thread. */
-const MAIN_OLD_MIB = 48;
-const ACCEPT_OLD_MIB = 48;
-const COMMIT_OLD_MIB = 32;
-/** Young generation: three semi-spaces. */
-const ACCEPT_SEMI_MIB = 16;
-const WORKER_YOUNG_MIB = 12;
+/**
+ * Old space of each kind of thread for code, buffers' handles and garbage between two collections, and for the names of
+ * MAX_STREAM_IDS streams; the commit thread's holds MAX_INDEX_ENTRIES as well. test/ingress/heap-caps.test.ts fills them.
+ */
+const MAIN_OLD_MIB = 28;
+const ACCEPT_OLD_MIB = 28;
+const COMMIT_OLD_MIB = 20;
+/** Young generation: three semi-spaces. With 4 MiB a request costs as much CPU as with 16, as far as could be told; with 2 it costs more. */
+const ACCEPT_SEMI_MIB = 4;
+const COMMIT_YOUNG_MIB = 3;
+const DECODE_YOUNG_MIB = 3;
+/** Where a schema parses records: garbage on the heap, and much of it. */
+const PARSE_YOUNG_MIB = 12;
 const STACK_MIB = 4;
 
 export interface HeapCaps {
@@ -63,18 +84,20 @@ function workerCap(oldMiB: number, youngMiB: number): ResourceLimits {
 export function heapCaps(log: LogOptions, gateway: GatewayOptions): HeapCaps {
   // Of the smallest records that wait for a full lane nearly all is overhead, and that is on the heap.
   const waitingMiB = toMiB(log.maxWaitingBytes);
+  const connectionsMiB = toMiB(gateway.maxConnections * CONNECTION_HEAP_BYTES);
   const dedupeMiB = gateway.dedupeMs === 0 ? 0 : toMiB(gateway.dedupeKeys * ENTRY_BYTES);
-  const oldMiB = MAIN_OLD_MIB + dedupeMiB + (gateway.acceptThreads === 1 ? waitingMiB : 0);
-  const indexMiB = toMiB((log.segmentBytes / BATCH_DISK_BYTES) * INDEX_ENTRY_BYTES);
+  const oldMiB = MAIN_OLD_MIB + dedupeMiB + (gateway.acceptThreads === 1 ? waitingMiB + connectionsMiB : 0);
+  const indexMiB = toMiB((log.segmentBytes / BATCH_DISK_BYTES) * INDEX_BATCH_BYTES);
+  const parses = Object.values(gateway.streams).some(({ schema }) => schema !== undefined);
   return {
     main: {
       oldMiB,
       semiMiB: ACCEPT_SEMI_MIB,
       flags: [`--max-old-space-size=${oldMiB}`, `--max-semi-space-size=${ACCEPT_SEMI_MIB}`],
     },
-    commit: workerCap(COMMIT_OLD_MIB + indexMiB, WORKER_YOUNG_MIB),
-    accept: workerCap(ACCEPT_OLD_MIB + waitingMiB, 3 * ACCEPT_SEMI_MIB),
-    decode: workerCap(decodeHeapMiB(log.maxRecordBytes), WORKER_YOUNG_MIB),
+    commit: workerCap(COMMIT_OLD_MIB + indexMiB, COMMIT_YOUNG_MIB),
+    accept: workerCap(ACCEPT_OLD_MIB + waitingMiB + connectionsMiB, 3 * ACCEPT_SEMI_MIB),
+    decode: workerCap(decodeHeapMiB(parses ? log.maxRecordBytes : 0), parses ? PARSE_YOUNG_MIB : DECODE_YOUNG_MIB),
   };
 }
 
@@ -100,6 +123,12 @@ function laneBytes(log: LogOptions): number {
   return createLaneBuffer(smallest).byteLength - smallest + log.laneBytes;
 }
 
+/** What a connection holds that is not read: the kernel, and what node has read and nobody took. */
+function unreadBytes({ receiveBufferBytes }: GatewayOptions): number {
+  const kernelBytes = KERNEL_FACTOR * receiveBufferBytes;
+  return kernelBytes + READ_AHEAD_BYTES + Math.min(kernelBytes, SOCKET_READ_BYTES);
+}
+
 const row = (what: string, bytes: number, ...options: string[]): MemoryRow => ({ what, bytes, options });
 
 /** The most that this configuration takes, row by row. */
@@ -108,11 +137,15 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
   const accepts = gateway.acceptThreads;
   const acceptWorkers = accepts === 1 ? 0 : accepts;
   const decoders = accepts * gateway.decodeThreads;
-  const lanes = 1 + acceptWorkers;
   /** One more than there are threads that decode: the next body is ready when one is done. */
   const slots = accepts + decoders;
-  const slotBytes = gateway.decodedBodyBytes + DECODE_WINDOW_BYTES + DECODE_CHUNK_BYTES;
-  const mainOptions = acceptWorkers === 0 ? ['maxWaitingBytes', 'dedupeKeys'] : ['dedupeKeys'];
+  const connections = accepts * gateway.maxConnections;
+  const connectionBytes = CONNECTION_BYTES + (gateway.tlsCert === undefined ? 0 : TLS_CONNECTION_BYTES);
+  const indexBytes =
+    MAX_STREAM_IDS * INDEX_STREAM_FILE_BYTES +
+    MAX_INDEX_ENTRIES * INDEX_ENTRY_FILE_BYTES +
+    (log.segmentBytes / BATCH_DISK_BYTES) * 8;
+  const mainOptions = acceptWorkers === 0 ? ['dedupeKeys', 'maxWaitingBytes', 'maxConnections'] : ['dedupeKeys'];
   const rows = [
     row('node', NODE_BASE_BYTES),
     row('worker threads', (1 + acceptWorkers + decoders) * THREAD_BYTES, 'acceptThreads', 'decodeThreads'),
@@ -120,9 +153,12 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     row('heap of the commit thread', heapBytes(caps.commit), 'segmentBytes'),
     row('heaps of the accept threads', acceptWorkers * heapBytes(caps.accept), 'acceptThreads', 'maxWaitingBytes'),
     row('heaps of the decode threads', decoders * heapBytes(caps.decode), 'decodeThreads', 'maxRecordBytes'),
-    row('lanes', lanes * laneBytes(log), 'laneBytes', 'acceptThreads'),
+    // The log's own lane is never used: its pages are not there.
+    row('lanes', accepts * laneBytes(log), 'laneBytes', 'acceptThreads'),
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
-    row('connections', accepts * gateway.maxConnections * CONNECTION_BYTES, 'maxConnections', 'acceptThreads'),
+    row('index being written', indexBytes, 'segmentBytes'),
+    row('connections', connections * connectionBytes, 'maxConnections', 'acceptThreads'),
+    row('unread by connections', connections * unreadBytes(gateway), 'maxConnections', 'receiveBufferBytes'),
     row(
       'bodies under way',
       accepts * (gateway.ingressBytes + gateway.wireBodyBytes),
@@ -130,11 +166,12 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
       'wireBodyBytes',
       'acceptThreads',
     ),
-    row('bodies being decoded', slots * slotBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
+    row('bodies being decoded', slots * gateway.decodedBodyBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
+    row('windows of the decode threads', decoders * DECODE_WINDOW_BYTES, 'decodeThreads', 'acceptThreads'),
   ].filter(({ bytes }) => bytes > 0);
   const sum = rows.reduce((total, { bytes }) => total + bytes, 0);
   const slack = Math.ceil(sum * SLACK);
-  return { rows: [...rows, row('slack of 15 %', slack)], totalBytes: sum + slack };
+  return { rows: [...rows, row(`slack of ${SLACK * 100} %`, slack)], totalBytes: sum + slack };
 }
 
 export interface MemoryLimit {

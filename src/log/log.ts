@@ -19,7 +19,7 @@
 import { join } from 'node:path';
 import type { Clock, Random32 } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, reasonOf } from '../base/errors.ts';
-import { BLOCK_BYTES } from '../base/limits.ts';
+import { BLOCK_BYTES, MAX_INDEX_ENTRIES } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import type { BatchPlan } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
@@ -173,6 +173,7 @@ export class Log {
     const active = this.#usable();
     if (active === undefined || this.#activeIsSealed) return false;
     const { index, header } = active;
+    if (index.batches > 0 && index.entries + plan.streamIds.length > MAX_INDEX_ENTRIES) return false;
     return index.endPosition + planBatchBytes(plan) <= header.segmentBytes;
   }
 

@@ -41,6 +41,8 @@ export class SegmentIndex {
   readonly offsets: number[] = [];
   readonly positions: number[] = [];
   readonly streams = new Map<string, StreamEntry>();
+  /** Numbers of batches that stand at the streams, all together. */
+  entries = 0;
 
   constructor(baseOffset: number, epoch: number) {
     this.baseOffset = baseOffset;
@@ -61,6 +63,7 @@ export class SegmentIndex {
     this.positions.push(this.endPosition);
     for (const { name, records } of streams) {
       const entry = this.streams.get(name);
+      this.entries++;
       if (entry === undefined) this.streams.set(name, { records, batches: [number] });
       else {
         entry.records += records;

@@ -49,6 +49,8 @@ export interface NativeAddon {
    * both afterwards. Stops at the end, where `ranges` is full, or before a line longer than `maxBytes`: native/frames.h.
    */
   readonly findLines: (body: Uint8Array, place: Uint32Array, ranges: Uint32Array, maxBytes: number) => void;
+  /** Of a socket that may listen: what it accepts from then on inherits it. Throws as the system call fails. */
+  limitReceiveBuffer(fd: number, bytes: number): void;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 

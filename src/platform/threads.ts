@@ -14,6 +14,14 @@ export function workerEnvironment(): NodeJS.ProcessEnv {
   return env;
 }
 
+/** Heap caps that this process has for the workers of an entry. */
+const capsOfEntry = new Map<string, ResourceLimits>();
+
+/** Heap caps of the workers of an entry, for those that are started from now on: they win over what whoever starts one asks for. */
+export function capWorkers(name: string, caps: ResourceLimits): void {
+  capsOfEntry.set(name, caps);
+}
+
 /** Starts a worker, with a clean execArgv for the same reason. */
 export function startWorker(
   name: string,
@@ -26,7 +34,7 @@ export function startWorker(
     transferList: [...transferList],
     execArgv: [],
     env: workerEnvironment(),
-    resourceLimits,
+    resourceLimits: { ...resourceLimits, ...capsOfEntry.get(name) },
     name: `spillway-${name}`,
   });
 }

@@ -5,9 +5,20 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { MemoryGroup } from '../../bench/lib/memory-group.ts';
 
 const has = (tool: string): boolean => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0;
 const bench = (name: string): string => fileURLToPath(new URL(`../../bench/${name}.js`, import.meta.url));
+
+/** Whether a memory cgroup can be made here. */
+function canGroup(): boolean {
+  try {
+    MemoryGroup.make(`spillway-smoke-${process.pid}`, 64 * 2 ** 20).remove();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 interface Outcome {
   readonly name: string;
@@ -21,8 +32,10 @@ for (const [name, tool] of [
   ['before-after', 'c++'],
   ['memory', undefined],
   ['recovery', 'strace'],
+  ['container', 'cgroups'],
 ] as const) {
-  const missing = tool === undefined || has(tool) ? false : `${tool} is not installed`;
+  const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
+  const missing = there ? false : `${tool} is not there`;
   t.test(`bench:${name} --smoke`, { skip: missing }, async (t) => {
     const run = spawnSync(process.execPath, [bench(name), '--smoke'], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stderr}\n${run.stdout.slice(-2000)}`);

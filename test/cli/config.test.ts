@@ -77,6 +77,7 @@ const samples: Record<string, readonly [unknown, string, string, unknown, unknow
   wireBodyBytes: ['1MiB', '2MiB', '3MiB', 2 ** 21, 3 * 2 ** 20],
   decodedBodyBytes: ['1MiB', '2MiB', '3MiB', 2 ** 21, 3 * 2 ** 20],
   maxRequestRecords: [1, '2', '3', 2, 3],
+  receiveBufferBytes: ['8KiB', '9KiB', '10KiB', 9 * 2 ** 10, 10 * 2 ** 10],
   ingressBytes: ['64MiB', '65MiB', '66MiB', 65 * 2 ** 20, 66 * 2 ** 20],
   overflow: ['drop-newest', 'drop-oldest', 'block', 'drop-oldest', 'block'],
   maxBlockMs: [1, '2', '3', 2, 3],
@@ -104,9 +105,9 @@ const beside: Record<string, string> = {
   tlsClientCa: 'tlsCert: c\ntlsKey: k\n',
 };
 
-t.test('nothing given: the defaults of the tables, ./data, and no linger', async (t) => {
+t.test('nothing given: the defaults of the tables, ./data, no linger, and 16 MiB that wait', async (t) => {
   const config = resolve([]);
-  const expected = resolveLogOptions({ dir: './data', window: { lingerMs: 0 } });
+  const expected = resolveLogOptions({ dir: './data', window: { lingerMs: 0 }, maxWaitingBytes: '16MiB' });
   t.strictSame(config.log, expected as unknown as typeof config.log);
   t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
   for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);

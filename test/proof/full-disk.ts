@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 import { seededRandom32 } from '../../src/base/clock.ts';
 import type { IoMode } from '../../src/base/types.ts';
 import { Case, OtherProcess, scenarios } from '../support/full-disk-cases.ts';
-import { MemoryGroup } from '../support/full-disk-cgroup.ts';
+import { MemoryGroup } from '../../bench/lib/memory-group.ts';
 import { diskBytes, SmallDisk, type DiskKind } from '../support/full-disk-mounts.ts';
 import { temporaryDirectory, workingModes } from '../support/modes.ts';
 import { repeatCommand, skip, type Claim, type ProofContext } from './proof.ts';

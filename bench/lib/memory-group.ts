@@ -13,8 +13,10 @@ export interface MemoryEvents {
   /** How often the limit was met and something had to be reclaimed. */
   readonly limitMet: number;
   readonly peakBytes: number;
-  /** Page cache charged to the group now. */
+  /** Charged to the group now: all of it, page cache, and anonymous memory. */
+  readonly usageBytes: number;
   readonly cacheBytes: number;
+  readonly anonymousBytes: number;
 }
 
 function numberIn(text: string, name: string): number {
@@ -67,7 +69,9 @@ export class MemoryGroup {
         oomKills: numberIn(read('memory.oom_control'), 'oom_kill'),
         limitMet: Number(read('memory.failcnt')),
         peakBytes: Number(read('memory.max_usage_in_bytes')),
+        usageBytes: Number(read('memory.usage_in_bytes')),
         cacheBytes: numberIn(read('memory.stat'), 'cache'),
+        anonymousBytes: numberIn(read('memory.stat'), 'rss'),
       };
     }
     const peak = existsSync(join(this.#path, 'memory.peak')) ? Number(read('memory.peak')) : 0;
@@ -76,7 +80,9 @@ export class MemoryGroup {
       oomKills: numberIn(events, 'oom_kill'),
       limitMet: numberIn(events, 'max'),
       peakBytes: peak,
+      usageBytes: Number(read('memory.current')),
       cacheBytes: numberIn(read('memory.stat'), 'file'),
+      anonymousBytes: numberIn(read('memory.stat'), 'anon'),
     };
   }
 

@@ -1,0 +1,54 @@
+// What the kernel holds of a connection that nobody reads is bounded by what its listener was told.
+
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import pino from 'pino';
+import t from 'tap';
+import { limitUnread } from '../../src/ingress/receive-buffers.ts';
+import { native } from '../../src/platform/native.ts';
+
+const KIB = 1024;
+const table = '/proc/net/tcp';
+
+/** Bytes that have come for a connection and were not read: local and remote port in hex, then tx:rx. */
+function unread(localPort: number, remotePort: number): number {
+  const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0');
+  const row = new RegExp(`:${hex(localPort)} [0-9A-F]{8}:${hex(remotePort)} \\S+ [0-9A-F]{8}:([0-9A-F]{8})`);
+  return parseInt(row.exec(readFileSync(table, 'utf8'))?.[1] ?? '', 16);
+}
+
+/** @param bytes undefined for no limit @returns what the kernel has taken of 4 MiB that nobody reads */
+async function held(bytes: number | undefined): Promise<number> {
+  const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  if (bytes !== undefined) limitUnread(server, bytes, pino({ level: 'silent' }));
+  const { port } = server.address() as AddressInfo;
+  const client = connect(port, '127.0.0.1');
+  const [accepted] = await Promise.all([once(server, 'connection'), once(client, 'connect')]);
+  client.write(Buffer.alloc(4 * KIB * KIB));
+  await delay(500);
+  const came = unread(port, client.localPort!);
+  client.destroy();
+  (accepted[0] as typeof client).destroy();
+  server.close();
+  return came;
+}
+
+t.test('a limit holds, and without one it is more', { skip: !existsSync(table) || native === undefined }, async (t) => {
+  const free = await held(undefined);
+  for (const bytes of [16 * KIB, 32 * KIB]) {
+    const came = await held(bytes);
+    t.ok(came > 0 && came <= 2 * bytes && came < free, `${bytes}: ${came} bytes, without a limit ${free}`);
+  }
+});
+
+t.test('a descriptor that is none is named by its error', { skip: native === undefined }, async (t) => {
+  t.throws(() => native!.limitReceiveBuffer(2 ** 30, KIB), { code: 'EBADF', syscall: 'setsockopt' });
+  t.throws(() => native!.limitReceiveBuffer(-1, KIB), { code: 'ERR_INVALID_ARG' });
+  const lines: string[] = [];
+  const log = pino({ base: null, timestamp: false }, { write: (line: string) => void lines.push(line) });
+  limitUnread(createServer(), KIB, log);
+  t.match(lines.join(''), /receiveBufferBytes has no effect/, 'a server that does not listen');
+});
