@@ -51,7 +51,7 @@ export const WAITER_OVERHEAD_BYTES = 256;
 /** Headers of one HTTP request, and bytes of them. */
 export const MAX_HEADERS = 64;
 /** Requests of one connection that may wait for the one before. */
-export const MAX_PIPELINED = 256;
+export const MAX_PIPELINED = 16;
 export const MAX_HEADER_BYTES = 8192;
 export const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 30_000;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import * as zlib from 'node:zlib';
 import t, { type Test } from 'tap';
 import { errorKinds, type ErrorCode } from '../../src/base/errors.ts';
-import { MAX_HEADERS } from '../../src/base/limits.ts';
+import { MAX_HEADERS, MAX_PIPELINED } from '../../src/base/limits.ts';
 import { tokenDigest } from '../../src/ingress/auth.ts';
 import { Inside, isError, isStored } from '../support/gateway-inside.ts';
 import { ask, bytes, json, ndjson, post, Raw, recordsOf, untilFigures, type Answer } from '../support/gateway-talk.ts';
@@ -532,10 +532,12 @@ t.test('requests behind one another on one connection are answered in their orde
     return `POST ${recordsOf('pipe')} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
   };
   const raw = await Raw.connect(g.port);
-  const count = 200;
-  raw.write(Array.from({ length: count }, (_, i) => one(i)).join(''));
+  const count = 12 * MAX_PIPELINED;
   const offsets: number[] = [];
-  for (let i = 0; i < count; i++) offsets.push(isStored(t, await raw.answer(), `request ${i}`).firstOffset);
+  for (let i = 0; i < count; i++) {
+    if (i % MAX_PIPELINED === 0) raw.write(Array.from({ length: MAX_PIPELINED }, (_, j) => one(i + j)).join(''));
+    offsets.push(isStored(t, await raw.answer(), `request ${i}`).firstOffset);
+  }
   t.ok(
     offsets.every((o, i) => i === 0 || o === offsets[i - 1] + 1),
     'in order',
