@@ -142,6 +142,7 @@ export class CommitLoop {
     const overlap = fullBy(this.#window, this.#lanes.availableRecords(), this.#lanes.availableBytes()) !== undefined;
     this.#lanes.assign(this.#log.appendedOffset);
     this.#log.append(plan, overlap);
+    this.#shared.marks.written(this.#log.appendedOffset, plan.streamIds, plan.streamNames);
     this.#lanes.release();
     this.#count(plan, full ?? reason);
     this.#notBefore = drainedAt;
@@ -270,7 +271,8 @@ export class CommitLoop {
     const shared = this.#shared;
     shared.setOffset('start', this.#log.startOffset);
     shared.setOffset('appended', this.#log.appendedOffset);
-    shared.setOffset('durable', this.#log.durableOffset);
+    const { durableOffset } = this.#log;
+    shared.marks.published(durableOffset, () => shared.setOffset('durable', durableOffset));
     shared.set('checkpoints', this.#log.checkpoints);
     shared.set('rolls', this.#log.rolls);
     shared.set('fillBytes', this.#log.fillBytes);
