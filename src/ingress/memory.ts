@@ -14,6 +14,7 @@ import { FILL_BYTES } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
+import { answersBytes } from './answers.ts';
 import { decodeHeapMiB } from './decode-pool.ts';
 
 const KIB = 1024;
@@ -124,6 +125,7 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
     row('connections', accepts * gateway.maxConnections * CONNECTION_BYTES, 'maxConnections', 'acceptThreads'),
     row('bodies under way', accepts * gateway.ingressBytes, 'ingressBytes', 'acceptThreads'),
+    row('answers to readers', accepts * answersBytes(log.maxRecordBytes), 'maxRecordBytes', 'acceptThreads'),
     row('bodies being decoded', slots * slotBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
   ].filter(({ bytes }) => bytes > 0);
   const sum = rows.reduce((total, { bytes }) => total + bytes, 0);

@@ -56,6 +56,7 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
   const bytesOf = (what: string) => two.rows.find((row) => row.what === what)?.bytes ?? 0;
   t.equal(bytesOf('connections'), 2 * 1024 * 80 * 1024, 'per accept thread');
   t.equal(bytesOf('bodies under way'), 2 * 32 * MIB);
+  t.ok(bytesOf('answers to readers') >= 2 * 6 * MIB, 'the worst text of the largest record, of each accept thread');
   t.equal(bytesOf('worker threads'), (1 + 2 + 6) * 8 * MIB);
   const lanes = bytesOf('lanes') / (16 * MIB);
   t.ok(lanes > 3 && lanes < 3.01, `a lane each, and the log's own: ${lanes}`);
