@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { Answers, deliver, Peer } from '../../src/ingress/answers.ts';
+import { SharedState } from '../../src/platform/shared-state.ts';
 import { LogView } from '../../src/pipeline/view.ts';
 import { Inside, isError, isStored } from '../support/gateway-inside.ts';
 import { ask, bytes, figuresOf, post, Raw, recordsOf, untilFigures, type Answer } from '../support/gateway-talk.ts';
@@ -218,6 +219,24 @@ t.test('a poll looks again only when its own stream has moved', async (t) => {
   isStored(t, await post(g.port, 'busy', 'y', bytes), 'another');
   t.equal(Number((await poll).headers['x-next-offset']), g.durableOffset, 'the end as it is now');
   await g.end(t);
+});
+
+t.test('nothing is skipped that may have been missed: a mark that is odd proves nothing', async (t) => {
+  const shared = new SharedState();
+  const opened = { io: 'js', tornBytes: 0, foreign: [], nativeMissing: undefined } as const;
+  const view = new LogView({ dir: 'none', segmentBytes: MIB, shared: shared.buffer, opened, lanes: [] });
+  const before = view.mark('s');
+  t.equal(view.unmovedUntil('s', before), 0, 'nothing has come');
+  shared.marks.written(5, [0], ['s']);
+  shared.marks.published(5, () => {
+    // A look between the first mark and the offset sees no record of the batch, and has the mark of now.
+    const seen = view.mark('s');
+    shared.setOffset('durable', 5);
+    t.equal(view.unmovedUntil('s', seen), undefined, 'while it is published');
+    t.equal(view.unmovedUntil('s', before), undefined, 'seen before');
+  });
+  t.equal(view.unmovedUntil('s', before), undefined, 'it has moved');
+  t.equal(view.unmovedUntil('s', view.mark('s')), 5, 'and rests');
 });
 
 t.test('with two accept threads, a poll at one is woken by a record from the other', async (t) => {
