@@ -142,8 +142,8 @@ export class CommitLoop {
     const overlap = fullBy(this.#window, this.#lanes.availableRecords(), this.#lanes.availableBytes()) !== undefined;
     this.#lanes.assign(this.#log.appendedOffset);
     this.#log.append(plan, overlap);
-    this.#shared.marks.written(this.#log.appendedOffset, plan.streamIds, plan.streamNames);
     this.#lanes.release();
+    this.#shared.marks.written(this.#log.appendedOffset, plan.streamIds, plan.streamNames);
     this.#count(plan, full ?? reason);
     this.#notBefore = drainedAt;
     this.#lastCommitAt = this.#clock.monotonicMs();
