@@ -40,8 +40,8 @@ function ofImage(root: string, prefix: string): Record<string, string> {
 const manyConnections: Readonly<Record<string, string>> = {
   SPILLWAY_LANE_BYTES: '4MiB',
   SPILLWAY_MAX_WAITING_BYTES: '2MiB',
-  SPILLWAY_INGRESS_BYTES: '8MiB',
-  SPILLWAY_DECODED_BODY_BYTES: '4MiB',
+  SPILLWAY_INGRESS_BYTES: '4MiB',
+  SPILLWAY_DECODED_BODY_BYTES: '3MiB',
   SPILLWAY_DEDUPE_KEYS: '10000',
   SPILLWAY_MAX_CONNECTIONS: '1100',
   SPILLWAY_RECEIVE_BUFFER_BYTES: '4KiB',

@@ -29,6 +29,9 @@ export const MAX_RANGES = 4096;
 /** Acknowledgement runs a lane holds until its producer reads them; a lane without room is not drained. */
 export const ACK_SLOTS = 1024;
 
+/** Groups of streams whose readers are woken together. */
+export const STREAM_MARKS = 1024;
+
 /** Zeros written in one call while the next segment is being prepared: short beside the p99 target. */
 export const FILL_BYTES = 1024 * 1024;
 /** Bytes read in one call while scanning or reading: what was read is still in the processor's cache when it is checked. */
@@ -63,8 +66,16 @@ export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 export const SOCKET_IDLE_MS = 120_000;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
-/** Payload bytes of one answer to a read, unless its first record is larger. */
+/** Text of one answer to a read, unless that of its first record is longer. */
 export const READ_PAGE_BYTES = 1024 * 1024;
+/** Answers to reads that an accept thread holds together, unless the longest text of a single record is more. */
+export const READ_ANSWERS_BYTES = 6 * 1024 * 1024;
+/** About so much of an answer is handed to its socket at a time. */
+export const READ_PIECE_BYTES = 65_536;
+/** A reader that does not take a piece of its answer within this time is cut. */
+export const READ_STALL_MS = 30_000;
+/** Bytes of the log that one look for a page walks over: one to four milliseconds from the page cache. */
+export const READ_WALK_BYTES = 4 * 1024 * 1024;
 export const READ_PAGE_RECORDS = 10_000;
 /** Longest long poll. */
 export const READ_WAIT_MS = 60_000;

@@ -23,6 +23,7 @@ import { TokenBuckets } from '../flow/token-bucket.ts';
 import { Watermark } from '../flow/watermark.ts';
 import { Lane, type LaneHandle } from '../pipeline/lane.ts';
 import { LogView, type LogViewHandle } from '../pipeline/view.ts';
+import { Answers } from './answers.ts';
 import { Tokens } from './auth.ts';
 import { Counters } from './counters.ts';
 import { DecodePool } from './decode-pool.ts';
@@ -139,6 +140,7 @@ export class Accept {
       view,
       budget: new ByteBudget(options.ingressBytes),
       elder: new ByteBudget(1),
+      answers: new Answers(data.maxRecordBytes),
       decodeSlots: new ByteBudget(options.decodeThreads + 1),
       mark: new Watermark(options.highWater, options.lowWater),
       shed: new Shed(options.shedAgeMs),

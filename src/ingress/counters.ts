@@ -28,6 +28,7 @@ export const counterNames = [
   'decodedBytes', // out of compressed bodies
   'bodyBytes', // on the wire
   'ingressBytes', // held now
+  'answerBytes', // held for readers, now
   'queuedBytes', // in the lane and waiting for it, now
   'oldestAgeMs', // of what is not yet acknowledged, now
   'paused', // 1 while nothing is read
@@ -40,6 +41,7 @@ export type CounterName = (typeof counterNames)[number];
 const gauges: ReadonlySet<CounterName> = new Set([
   'connections',
   'ingressBytes',
+  'answerBytes',
   'queuedBytes',
   'oldestAgeMs',
   'paused',

@@ -12,6 +12,7 @@ import type { Watermark } from '../flow/watermark.ts';
 import type { Admission, AppendedMany } from '../pipeline/job.ts';
 import type { Lane } from '../pipeline/lane.ts';
 import type { LogView } from '../pipeline/view.ts';
+import type { Answers } from './answers.ts';
 import type { Tokens } from './auth.ts';
 import type { Counters } from './counters.ts';
 import type { DecodePool } from './decode-pool.ts';
@@ -25,6 +26,7 @@ export interface HostParts {
   readonly budget: ByteBudget;
   /** One: the body that may grow beside the budget (body.ts). */
   readonly elder: ByteBudget;
+  readonly answers: Answers;
   /** Requests whose decoded body is in memory: one more than there are threads that decode. */
   readonly decodeSlots: ByteBudget;
   readonly mark: Watermark;
@@ -164,13 +166,14 @@ export class Host {
 
   /** Brings the figures of this thread up to date that are not counted as things happen. */
   sample(): void {
-    const { lane, counters, budget } = this.parts;
+    const { lane, counters, budget, answers } = this.parts;
     const { newest, oldest, blockedTooLong, backlog } = lane.drops;
     counters.set('droppedNewest', newest);
     counters.set('droppedOldest', oldest);
     counters.set('droppedBlockedTooLong', blockedTooLong);
     counters.set('droppedBacklog', backlog);
     counters.set('ingressBytes', budget.usedBytes);
+    counters.set('answerBytes', answers.budget.usedBytes);
     counters.set('queuedBytes', lane.queuedBytes);
     counters.set('oldestAgeMs', lane.oldestAgeMs());
     counters.set('paused', this.#paused ? 1 : 0);

@@ -15,6 +15,7 @@ import { FILL_BYTES, MAX_INDEX_ENTRIES, MAX_STREAM_IDS, ZSTD_WINDOW_LOG } from '
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
+import { answersBytes } from './answers.ts';
 import { decodeHeapMiB } from './decode-pool.ts';
 
 const KIB = 1024;
@@ -166,6 +167,7 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
       'wireBodyBytes',
       'acceptThreads',
     ),
+    row('answers to readers', accepts * answersBytes(log.maxRecordBytes), 'maxRecordBytes', 'acceptThreads'),
     row('bodies being decoded', slots * gateway.decodedBodyBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
     row('windows of the decode threads', decoders * DECODE_WINDOW_BYTES, 'decodeThreads', 'acceptThreads'),
   ].filter(({ bytes }) => bytes > 0);

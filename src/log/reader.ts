@@ -31,7 +31,15 @@ export interface ReaderOptions {
   readonly durableOffset?: () => number;
   /** Shared by the readers of one log handle. */
   readonly places?: Places;
+  /** What `nextBatch` walks over in all, in bytes, before it says `stopped`; without end when undefined. */
+  readonly walkBytes?: number;
+  /** What is read is put here: records are views of it, and good until the next call. Fresh buffers when undefined. */
+  readonly buffer?: Uint8Array;
 }
+
+/** What opening a sealed segment costs, as bytes walked over that take as long: the file and its index, each entry of that. */
+const SEGMENT_WALK_BYTES = 256 * 1024;
+const ENTRY_WALK_BYTES = 64;
 
 interface Place {
   readonly file: SegmentFile;
@@ -53,6 +61,10 @@ export class LogReader {
   readonly #durableOffset: (() => number) | undefined;
   readonly #wantedFrom: number | undefined;
   readonly #places: Places | undefined;
+  readonly #buffer: Uint8Array | undefined;
+  /** May still be walked over. */
+  #walkBytes: number;
+  #stopped = false;
   /** Offset of the next record to hand out, or where one would be. */
   #next: number;
   #place: Place | undefined;
@@ -65,6 +77,8 @@ export class LogReader {
     this.#durableOffset = options.durableOffset;
     this.#wantedFrom = options.from;
     this.#places = options.places;
+    this.#buffer = options.buffer;
+    this.#walkBytes = options.walkBytes ?? Infinity;
     const start = this.#startOffset();
     this.#next = options.from ?? start;
     if (this.#next < start) {
@@ -79,13 +93,22 @@ export class LogReader {
     return this.#next;
   }
 
+  /** Whether `nextBatch` ended because it had walked far enough, and not at the end. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
   /**
    * Records of the next batch that has some for this reader; undefined at the end of what is durable now (call again
-   * later to follow). Blocks for the reading of one batch.
+   * later to follow), and once `walkBytes` are walked over. Blocks for the reading of one batch.
    * @throws CORRUPT, OFFSET_OUT_OF_RANGE when truncation overtook the reader, IO_ERROR
    */
   nextBatch(): LogRecord[] | undefined {
     for (;;) {
+      if (this.#walkBytes <= 0) {
+        this.#stopped = true;
+        return undefined;
+      }
       const place = this.#place ?? this.#locate();
       if (place === undefined) return undefined;
       // Recycled between listing and opening: look again. It is not the end.
@@ -97,6 +120,7 @@ export class LogReader {
         this.#refuseBeyond(place.offset);
         return undefined;
       }
+      this.#walkBytes -= batch.header.batchBytes;
       const records = this.#records(place, batch);
       this.#advance(place, batch);
       if (records.length > 0) return records;
@@ -134,6 +158,8 @@ export class LogReader {
 
   /** Opens the segment that holds `#next`. Undefined where the directory has none yet, 'moved' where it vanished meanwhile. */
   #locate(): Place | 'moved' | undefined {
+    // Told before anything is walked over, where it is known.
+    if (this.#durableOffset !== undefined) this.#refuseBeyond(this.#durableOffset());
     const listing = listDirectory(this.#io, this.#dir);
     const base = listing.segments.findLast((s) => s <= this.#next);
     if (base === undefined) {
@@ -151,11 +177,16 @@ export class LogReader {
     }
     const file = this.#open(base);
     if (file === undefined) return 'moved';
+    if (this.#buffer !== undefined) file.keepNothing(this.#buffer);
     const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
+    this.#walkBytes -= SEGMENT_WALK_BYTES;
     const known = index === undefined ? this.#places?.find(base, this.#next) : undefined;
     const { position, offset } = known ?? { position: BLOCK_BYTES, offset: base };
     const place: Place = { file, index, batches: undefined, position, offset, syncedOffset: -1 };
-    if (index !== undefined) this.#seek(place, index);
+    if (index !== undefined) {
+      this.#walkBytes -= ENTRY_WALK_BYTES * (index.batches + index.streams.size);
+      this.#seek(place, index);
+    }
     return place;
   }
 

@@ -143,6 +143,7 @@ export class CommitLoop {
     this.#lanes.assign(this.#log.appendedOffset);
     this.#log.append(plan, overlap);
     this.#lanes.release();
+    this.#shared.marks.written(this.#log.appendedOffset, plan.streamIds, plan.streamNames);
     this.#count(plan, full ?? reason);
     this.#notBefore = drainedAt;
     this.#lastCommitAt = this.#clock.monotonicMs();
@@ -270,7 +271,8 @@ export class CommitLoop {
     const shared = this.#shared;
     shared.setOffset('start', this.#log.startOffset);
     shared.setOffset('appended', this.#log.appendedOffset);
-    shared.setOffset('durable', this.#log.durableOffset);
+    const { durableOffset } = this.#log;
+    shared.marks.published(durableOffset, () => shared.setOffset('durable', durableOffset));
     shared.set('checkpoints', this.#log.checkpoints);
     shared.set('rolls', this.#log.rolls);
     shared.set('fillBytes', this.#log.fillBytes);

@@ -1,7 +1,7 @@
 // A log seen from any thread of the process that writes it: figures, and records once they are durable. Everything it needs is
 // structured-cloneable, so that a thread can be handed one.
 
-import { KEEP_ALIVE_MS, type CounterName } from '../base/limits.ts';
+import { KEEP_ALIVE_MS, READ_CHUNK_BYTES, READ_WALK_BYTES, type CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
@@ -60,6 +60,15 @@ export interface LogViewHandle {
   readonly lanes: readonly SharedArrayBuffer[];
 }
 
+/** What one look at a stream found. */
+export interface Page {
+  /** Where it began. */
+  readonly begunAt: number;
+  readonly nextOffset: number;
+  /** There may be more: it was walked far enough for once, or was stopped. */
+  readonly more: boolean;
+}
+
 export class LogView {
   readonly #dir: string;
   readonly #segmentBytes: number;
@@ -67,6 +76,8 @@ export class LogView {
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
   readonly #places = new Places();
+  /** What pages are read into. */
+  #pageBuffer: Uint8Array | undefined;
   /** Latency of lanes that are closed. */
   readonly #pastLatency = new Histogram();
 
@@ -101,6 +112,11 @@ export class LogView {
   /** Offset after the last record on stable storage. */
   get durableOffset(): number {
     return this.#shared.offset('durable');
+  }
+
+  /** First offset that can be read. */
+  get startOffset(): number {
+    return this.#shared.offset('start');
   }
 
   /** Lanes in use. */
@@ -182,33 +198,28 @@ export class LogView {
   }
 
   /**
-   * Durable records of a stream from an offset on (the oldest there is by default), as many as there are now and fit, at least one
-   * where there is one. Blocks while it reads. @throws INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT, IO_ERROR
+   * Hands out durable records of a stream from an offset on (the oldest there is by default), until there are no more, READ_WALK_BYTES
+   * are walked over, or `take` says that it did not take one. A record is good only within its call. Blocks while it reads.
+   * @throws INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT, IO_ERROR
    */
-  page(
-    stream: string,
-    from: number | undefined,
-    maxRecords: number,
-    maxBytes: number,
-  ): { records: LogRecord[]; nextOffset: number } {
+  page(stream: string, from: number | undefined, take: (record: LogRecord) => boolean): Page {
     checkStreamName(stream);
     const io = readerIo();
-    const records: LogRecord[] = [];
-    let bytes = 0;
     try {
-      const durableOffset = (): number => this.durableOffset;
-      const reader = new LogReader(io, this.#dir, { stream, from, durableOffset, places: this.#places });
+      const reader = new LogReader(io, this.#dir, {
+        stream,
+        from,
+        durableOffset: () => this.durableOffset,
+        places: this.#places,
+        walkBytes: READ_WALK_BYTES,
+        buffer: (this.#pageBuffer ??= Buffer.allocUnsafeSlow(READ_CHUNK_BYTES)),
+      });
+      const begunAt = reader.nextOffset;
       try {
         for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) {
-          for (const record of batch) {
-            bytes += record.payload.length;
-            if (records.length > 0 && (records.length === maxRecords || bytes > maxBytes)) {
-              return { records, nextOffset: record.offset };
-            }
-            records.push(record);
-          }
+          for (const record of batch) if (!take(record)) return { begunAt, nextOffset: record.offset, more: true };
         }
-        return { records, nextOffset: reader.nextOffset };
+        return { begunAt, nextOffset: reader.nextOffset, more: reader.stopped };
       } finally {
         reader.close();
       }
@@ -239,16 +250,21 @@ export class LogView {
     }
   }
 
-  /**
-   * Resolves when something has become durable since `seen` was taken from `progress`, or after `timeoutMs`. Keeps no process alive.
-   */
-  async changed(seen: number, timeoutMs: number): Promise<void> {
-    await signalled(this.#shared.words, this.#shared.progress, seen, timeoutMs);
+  /** Differs once records of the stream have become durable, and sometimes for others. Take it before looking. */
+  mark(stream: string): number {
+    return this.#shared.marks.of(stream);
   }
 
-  /** Counts up whenever the durable offset or the state may have moved. Take it before looking at either. */
-  get progress(): number {
-    return Atomics.load(this.#shared.words, this.#shared.progress);
+  /** Resolves once the mark of the stream is not `seen` any more, or after `timeoutMs`. Keeps no process alive. */
+  async moved(stream: string, seen: number, timeoutMs: number): Promise<void> {
+    await this.#shared.marks.changed(stream, seen, timeoutMs);
+  }
+
+  /** After a look that came to the end: the durable end now, where nothing of the stream has come since; else undefined. */
+  unmovedUntil(stream: string, seen: number): number | undefined {
+    const { durableOffset } = this;
+    // Odd: something is being published, and may have been missed by the look.
+    return (seen & 1) === 0 && this.mark(stream) === seen ? durableOffset : undefined;
   }
 
   #forgetClosedLanes(): void {

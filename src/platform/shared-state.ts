@@ -12,6 +12,7 @@
 //    768  log statistics f64  commit worker (statSlots below)
 //   1024  failure       utf8  whoever sets the state `poisoned`, before it does: the error, as JSON, length first (u32)
 //   2048  histogram      f64  commit worker: µs of each durable write
+//         stream marks   i32  commit worker (stream-marks.ts), behind the histogram
 //
 // The f64 parts are plain numbers with one writing thread each: a reader in another thread may see figures that are a
 // few batches old, never torn ones (aligned 8-byte stores).
@@ -20,6 +21,7 @@ import { SpillwayError, type ErrorMessage } from '../base/errors.ts';
 import { COUNTER_SLOTS, counterSlots, type CounterName } from '../base/limits.ts';
 import { closeReasons, type CloseReason, type LogState } from '../base/types.ts';
 import { Histogram, HISTOGRAM_BYTES } from './histogram.ts';
+import { STREAM_MARKS_BYTES, StreamMarks } from './stream-marks.ts';
 import { signal } from './waiter.ts';
 
 const states: readonly LogState[] = ['opening', 'open', 'full', 'draining', 'closed', 'poisoned'];
@@ -30,6 +32,7 @@ const COUNTERS_AT = 640;
 const STATS_AT = 768;
 const FAILURE_AT = 1024;
 const HISTOGRAM_AT = 2048;
+const STREAM_MARKS_AT = HISTOGRAM_AT + HISTOGRAM_BYTES;
 
 const statSlots = {
   batches: 0,
@@ -58,16 +61,18 @@ export class SharedState {
   readonly progress = word.progress;
   readonly counters: Float64Array;
   readonly writeUs: Histogram;
+  readonly marks: StreamMarks;
   readonly #offsets: BigInt64Array;
   readonly #stats: Float64Array;
 
-  constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(HISTOGRAM_AT + HISTOGRAM_BYTES)) {
+  constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(STREAM_MARKS_AT + STREAM_MARKS_BYTES)) {
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, OFFSETS_AT / 4);
     this.#offsets = new BigInt64Array(buffer, OFFSETS_AT, 3);
     this.counters = new Float64Array(buffer, COUNTERS_AT, COUNTER_SLOTS);
     this.#stats = new Float64Array(buffer, STATS_AT, statSlots.closeReasons + closeReasons.length);
     this.writeUs = new Histogram(buffer, HISTOGRAM_AT);
+    this.marks = new StreamMarks(buffer, STREAM_MARKS_AT);
   }
 
   get state(): LogState {

@@ -58,6 +58,7 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
   t.equal(bytesOf('connections'), 2 * 1024 * 8 * 1024, 'per accept thread');
   t.equal(bytesOf('unread by connections'), 2 * 1024 * (64 + 16 + 64) * 1024, 'the kernel takes twice the buffer');
   t.equal(bytesOf('bodies under way'), 2 * (32 + 4) * MIB, 'and one that grows beside the others');
+  t.ok(bytesOf('answers to readers') >= 2 * 6 * MIB, 'the worst text of the largest record, of each accept thread');
   t.equal(bytesOf('worker threads'), (1 + 2 + 6) * 2 * MIB);
   const lanes = bytesOf('lanes') / (16 * MIB);
   t.ok(lanes > 2 && lanes < 2.01, `a lane each: ${lanes}`);

@@ -139,7 +139,8 @@ export class Schedule implements Watcher {
   }
 
   wordOf(words: ArrayBufferView, index: number): number {
-    if (this.#running === undefined || !(words instanceof Int32Array)) return -1;
+    // The marks of streams lie behind the control words: nobody who plays waits for them.
+    if (this.#running === undefined || !(words instanceof Int32Array) || words.byteOffset > 0) return -1;
     const buffer = this.#buffers.indexOf(words.buffer as SharedArrayBuffer);
     return buffer < 0 ? -1 : buffer * 128 + index;
   }
@@ -179,6 +180,7 @@ export class Schedule implements Watcher {
   }
 
   wake(words: ArrayBufferView, index: number): number {
+    if (words.byteOffset > 0) return 0;
     const word = this.#buffers.indexOf(words.buffer as SharedArrayBuffer) * 128 + index;
     const running = this.#running;
     if (running === undefined || !behind(running)) {

@@ -1,0 +1,129 @@
+// Answers to readers: how many bytes of them an accept thread holds, how many looks for them it takes, and how they are sent.
+//
+// Promises: what readers do holds up no producer. Bytes held ≤ max(READ_ANSWERS_BYTES, the longest text of one record), in a budget that
+// is theirs alone; one look at the log per turn of the event loop; what is held is given back piece by piece as it is taken, and at
+// once when the connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
+
+import type { ServerResponse } from 'node:http';
+import { READ_ANSWERS_BYTES, READ_STALL_MS } from '../base/limits.ts';
+import { ByteBudget } from '../flow/budget.ts';
+import type { Host } from './host.ts';
+import { longestLine } from './page-text.ts';
+
+/** Bytes of answers that one accept thread holds. */
+export function answersBytes(maxRecordBytes: number): number {
+  return Math.max(READ_ANSWERS_BYTES, longestLine(maxRecordBytes));
+}
+
+export class Answers {
+  readonly capacityBytes: number;
+  readonly budget: ByteBudget;
+  readonly #waiting: (() => void)[] = [];
+  #taken = false;
+
+  constructor(maxRecordBytes: number) {
+    this.capacityBytes = answersBytes(maxRecordBytes);
+    this.budget = new ByteBudget(this.capacityBytes);
+  }
+
+  /** Resolves when a look may be taken: at once where none was in this turn of the event loop, else in one that follows. */
+  async turn(): Promise<void> {
+    if (this.#taken) return new Promise((resolve) => this.#waiting.push(resolve));
+    this.#taken = true;
+    setImmediate(this.#next);
+  }
+
+  readonly #next = (): void => {
+    const go = this.#waiting.shift();
+    this.#taken = go !== undefined;
+    if (go === undefined) return;
+    setImmediate(this.#next);
+    go();
+  };
+}
+
+/** The connection of a response. A response that is queued behind another never hears that its connection has closed. */
+export class Peer {
+  readonly #res: ServerResponse;
+  readonly #closed: Promise<void>;
+  #stop: () => void = () => undefined;
+
+  constructor(res: ServerResponse) {
+    const { socket } = res.req;
+    this.#res = res;
+    // One each of as many requests as a client sends ahead.
+    socket.setMaxListeners(0);
+    this.#closed = new Promise((resolve) => {
+      socket.once('close', resolve);
+      this.#stop = () => socket.off('close', resolve);
+    });
+  }
+
+  /** Nobody is there. */
+  get isClosed(): boolean {
+    return this.#res.destroyed || this.#res.req.socket.destroyed;
+  }
+
+  /** It has closed its side: it has gone, or wants its answer. */
+  get hasSaidAll(): boolean {
+    return this.#res.req.socket.readableEnded;
+  }
+
+  /** Resolves once those before have been answered on this connection, or it has closed. */
+  async ownTurn(): Promise<void> {
+    if (this.#res.socket !== null || this.isClosed) return;
+    await Promise.race([this.#closed, new Promise((resolve) => this.#res.once('socket', resolve))]);
+  }
+
+  /** Sends a piece. Resolves when the kernel has it, or the connection has closed. */
+  async send(piece: Uint8Array, isLast: boolean): Promise<void> {
+    const taken = new Promise<void>((resolve) => {
+      if (isLast) this.#res.end(piece, resolve);
+      else this.#res.write(piece, () => resolve());
+    });
+    await Promise.race([this.#closed, taken]);
+  }
+
+  /** Forgets about the connection. */
+  leave(): void {
+    this.#stop();
+  }
+}
+
+/**
+ * Sends an answer, each piece once the one before is taken, so that next to nothing of it is held twice.
+ * @param sent told of each piece that need not be held any more; not of those that a closed connection left over
+ */
+export async function deliver(
+  host: Host,
+  res: ServerResponse,
+  peer: Peer,
+  headers: readonly string[],
+  pieces: readonly Uint8Array[],
+  sent: (bytes: number) => void,
+  stallMs = READ_STALL_MS,
+): Promise<void> {
+  const { counters } = host.parts;
+  if (peer.isClosed) return counters.add('aborted');
+  counters.add('requests');
+  counters.add('answers2xx');
+  const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+  const all = [...headers, 'content-length', String(bytes)];
+  if (host.draining) all.push('connection', 'close');
+  res.writeHead(200, all);
+  if (pieces.length === 0) return void res.end();
+  const stalled = setTimeout(() => {
+    counters.add('stalled');
+    res.req.socket.destroy();
+  }, stallMs).unref();
+  try {
+    for (const [i, piece] of pieces.entries()) {
+      if (peer.isClosed) return;
+      await peer.send(piece, i === pieces.length - 1);
+      stalled.refresh();
+      sent(piece.length);
+    }
+  } finally {
+    clearTimeout(stalled);
+  }
+}
