@@ -28,7 +28,7 @@ export interface DecodedRequest extends Ranges {
   /** Empty once it was let go. */
   ranges: Uint32Array<ArrayBuffer>;
   /** CRC-32C of it and of its shape, where the task asked: the same bytes are other records as text and as JSON. */
-  readonly crc32c?: number;
+  readonly crc32c: number | undefined;
 }
 
 const noBytes = new Uint8Array(0);
@@ -51,7 +51,9 @@ export function decodeRequest(task: DecodeTask): DecodedRequest {
   const body = decodeContent(task.body, task.encoding, task.limits.maxBytes);
   const split = splitRecords(body, task.shape, task.limits);
   const checked = task.schema === undefined ? split : withoutMismatches(body, split, compileSchema(task.schema));
-  return { ...checked, body, ...(task.wantCrc32c === true ? { crc32c: crc32c(body, shapeSeeds[task.shape]) } : {}) };
+  const { count, ranges, bad, badCount } = checked;
+  const checksum = task.wantCrc32c === true ? crc32c(body, shapeSeeds[task.shape]) : undefined;
+  return { count, ranges, bad, badCount, body, crc32c: checksum };
 }
 
 /** Takes out of `split` what does not match. Order and places are those of the request. */

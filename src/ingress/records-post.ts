@@ -120,7 +120,7 @@ function idempotencyKey(req: IncomingMessage): string | undefined {
   throw new SpillwayError('BAD_REQUEST', 'header Idempotency-Key: expected 1 to 255 printable ASCII characters');
 }
 
-/** Records from number `from` on: as frames in one piece, or as views where they are too much for one piece of the lane. */
+/** Records from number `from` on: as frames in one piece, or as views: one alone, and too much for one piece of the lane. */
 function appendTo(
   host: Host,
   lane: Lane,
@@ -133,7 +133,8 @@ function appendTo(
   const keyBytes = identity === undefined ? 0 : IDENTITY_BYTES;
   const wanted = from === 0 ? ranges : ranges.subarray(2 * from);
   const bytes = framesBytes(wanted, count - from, keyBytes);
-  if (bytes <= host.parts.laneBytes / 4) {
+  // Of one record there is nothing to gain by frames.
+  if (count - from > 1 && bytes <= host.parts.laneBytes / 4) {
     const write = (out: Uint8Array): void => void encodeFrames(out, body, wanted, count - from, keyBytes);
     return lane.appendFrames(stream, { length: bytes, write }, count - from, admission, identity);
   }
