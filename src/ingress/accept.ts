@@ -147,6 +147,7 @@ export class Accept {
         threads: options.decodeThreads,
         resourceLimits: data.decodeLimits,
         maxWaitingBytes: options.ingressBytes,
+        maxWaitMs: options.maxBlockMs,
       }),
       dedupe,
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
