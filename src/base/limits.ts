@@ -54,6 +54,10 @@ export const CONNECTIONS_CHECK_MS = 1000;
 export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** A connection on which nothing moves, not even an answer, for this long is closed. */
 export const SOCKET_IDLE_MS = 120_000;
+/** A TLS connection has to be encrypted within this long. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
+export const MAX_SOCKET_PATH_BYTES = 107;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 65_536;
 /** Payload bytes of one answer to a read, unless its first record is larger. */

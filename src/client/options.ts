@@ -1,6 +1,7 @@
 // What `connect` takes: the gateway's address, and options checked in the manner of the one table (base/options.ts).
 
 import { SpillwayError } from '../base/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../base/limits.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from '../base/options.ts';
 import { MAX_TOKEN_BYTES } from '../codec/frames.ts';
 
@@ -10,8 +11,6 @@ const MIB = 1024 * 1024;
  * answer back by default (maxBlockMs). Where it was alive, its records are sent again and recognised.
  */
 const SILENCE_MS = 30_000;
-/** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
-const MAX_SOCKET_PATH_BYTES = 107;
 
 const clientOptionTable = [
   {

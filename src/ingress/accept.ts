@@ -4,7 +4,7 @@
 // Promises: what a client was answered 200 (or ACKed) for is durable; body bytes under way ≤ ingressBytes; connections ≤
 // maxConnections; after `drain` every request that was accepted has been answered, or is counted as left.
 
-import { readFileSync, statSync, unlinkSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
 import { connect, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
@@ -12,8 +12,9 @@ import tls, { type TlsOptions } from 'node:tls';
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
-import { reasonOf, SpillwayError } from '../base/errors.ts';
+import { errnoOf, reasonOf, SpillwayError } from '../base/errors.ts';
 import type { Address, GatewayOptions } from '../base/gateway-options.ts';
+import { HANDSHAKE_TIMEOUT_MS } from '../base/limits.ts';
 import { compileSchema } from '../codec/schema.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
@@ -83,7 +84,7 @@ function tlsOf(options: GatewayOptions): TlsOptions | undefined {
   const ca = read('tlsClientCa');
   if (cert === undefined || key === undefined) return undefined;
   const mutual = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
-  const made = { cert, key, minVersion: 'TLSv1.2' as const, ...mutual };
+  const made = { cert, key, minVersion: 'TLSv1.2' as const, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...mutual };
   try {
     tls.createSecureContext(made);
   } catch (error) {
@@ -98,16 +99,21 @@ function buckets(perSecond: number): TokenBuckets | undefined {
   return perSecond === 0 ? undefined : new TokenBuckets({ perSecond, burst: perSecond, maxKeys: RATE_KEYS });
 }
 
-/** A socket file of a process that is gone keeps its name: one that nobody answers on is removed. */
-async function removeStaleSocket(path: string): Promise<void> {
+/**
+ * A socket file of a process that is gone keeps its name: one that nobody listens on (ECONNREFUSED) is removed. Any other error
+ * may come from one that lives: EAGAIN has a full queue, EACCES another user.
+ */
+export async function removeStaleSocket(path: string): Promise<void> {
   if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
-    probe.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    probe.once('close', () => undefined);
-    probe.once('connect', () => probe.destroy());
+    probe.once('error', (error) => resolve(errnoOf(error) !== 'ECONNREFUSED' && errnoOf(error) !== 'ENOENT'));
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
   });
-  if (!alive) unlinkSync(path);
+  if (!alive) rmSync(path, { force: true });
 }
 
 export class Accept {
@@ -253,7 +259,8 @@ export class Accept {
       // Resets of a peer are its own affair.
       socket.on('error', () => undefined);
     });
-    if (secure) server.on('tlsClientError', () => undefined);
+    // Node says that a handshake took too long, and leaves the socket open.
+    if (secure) server.on('tlsClientError', (_error, socket: Socket) => void socket.destroy());
     if ('closeIdleConnections' in server) {
       server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => {
         this.#silent.add(socket);
