@@ -47,7 +47,7 @@ const clientOptionTable = [
     min: 1,
     max: 86_400_000,
     sentence:
-      'How long appends wait for a gateway that cannot be reached before they are rejected (DISCONNECTED); less than its dedupeMs, or a record sent again is stored again.',
+      'How long appends wait for a gateway that cannot be reached, or refuses them for the time being, before they are rejected; one that holds what it was sent, as on a full disk, is waited for as long as it lives. Less than its dedupeMs, or a record sent again is stored again.',
   },
   {
     name: 'concurrency',
