@@ -141,7 +141,8 @@ export const gatewayOptionTable = [
     default: 20,
     min: 0.1,
     max: 600_000,
-    sentence: 'Target for the 99th percentile of the time from a record to its acknowledgement.',
+    sentence:
+      'Target for the 99th percentile of the time from a record to its acknowledgement: sets the default of shedAgeMs.',
   },
   {
     name: 'shedAgeMs',
@@ -150,7 +151,8 @@ export const gatewayOptionTable = [
     default: 2000,
     min: 0,
     max: 600_000,
-    sentence: 'New records are refused while the oldest that waits is older than this; 0 never.',
+    sentence:
+      'New records are refused while the oldest that waits is older than this; 0 never. Where it is not set, 100 times sloP99Ms.',
   },
   {
     name: 'rateRecords',
@@ -253,3 +255,11 @@ export const gatewayOptionTable = [
     sentence: 'Least severe log line that is written to stderr.',
   },
 ] as const satisfies readonly OptionSpec[];
+
+const SHED_AGE_SLOS = 100;
+
+/** Default of shedAgeMs: an age that a burst does not reach while the SLO is kept. */
+export function shedAgeMsOf(sloP99Ms: number): number {
+  const { max } = gatewayOptionTable.find((spec) => spec.name === 'shedAgeMs')!;
+  return Math.min(max, SHED_AGE_SLOS * sloP99Ms);
+}

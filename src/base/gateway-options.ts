@@ -3,12 +3,12 @@
 
 import { isIPv4 } from 'node:net';
 import { SpillwayError } from './errors.ts';
-import { gatewayOptionTable, type OverflowPolicy } from './gateway-option-table.ts';
+import { gatewayOptionTable, shedAgeMsOf, type OverflowPolicy } from './gateway-option-table.ts';
 import { MAX_SOCKET_PATH_BYTES } from './limits.ts';
 import { checkStreamName } from './names.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from './options.ts';
 
-export { gatewayOptionTable, overflowPolicies, type OverflowPolicy } from './gateway-option-table.ts';
+export { gatewayOptionTable, overflowPolicies, shedAgeMsOf, type OverflowPolicy } from './gateway-option-table.ts';
 
 export type GatewayOptionName = (typeof gatewayOptionTable)[number]['name'];
 
@@ -116,6 +116,7 @@ export function resolveGatewayOptions(given: Readonly<Record<string, unknown>>):
     const value = raw === undefined ? spec.default : checkOption(spec, raw);
     values[spec.name] = spec.type === 'string' && value === 'off' ? undefined : value;
   }
+  if (given['shedAgeMs'] === undefined) values['shedAgeMs'] = shedAgeMsOf(values['sloP99Ms'] as number);
   for (const name of ['http', 'tcp'] as const) {
     const text = values[name];
     if (text !== undefined) values[name] = parseAddress(name, text as string);
