@@ -161,7 +161,8 @@ export const gatewayOptionTable = [
     default: 0,
     min: 0,
     max: 1e9,
-    sentence: 'Records per second of one token, or of one address where there are no tokens; 0 without limit.',
+    sentence:
+      'Records per second of one token, or of one address where there are no tokens; 0 without limit. Each accept thread counts for itself: with N of them it is up to N times as much.',
   },
   {
     name: 'rateBytes',
@@ -170,7 +171,7 @@ export const gatewayOptionTable = [
     default: 0,
     min: 0,
     max: 64 * GIB,
-    sentence: 'Body bytes per second of one token or address; 0 without limit.',
+    sentence: 'Body bytes per second of one token or address, counted as rateRecords is; 0 without limit.',
   },
   {
     name: 'dedupeMs',
@@ -244,7 +245,8 @@ export const gatewayOptionTable = [
     default: 10_000,
     min: 100,
     max: 600_000,
-    sentence: 'How long a SIGTERM waits for requests under way before it reports what is left and ends with 1.',
+    sentence:
+      'How long a SIGTERM waits for requests and connections before it reports what is left and cuts it; it ends with 1 if requests were left.',
   },
   {
     name: 'logLevel',

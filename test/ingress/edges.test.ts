@@ -9,6 +9,8 @@ import t from 'tap';
 import { resolveGatewayOptions } from '../../src/base/gateway-options.ts';
 import { HANDSHAKE_TIMEOUT_MS, MAX_SOCKET_PATH_BYTES } from '../../src/base/limits.ts';
 import { removeStaleSocket } from '../../src/ingress/accept.ts';
+import { LogStateLines } from '../../src/ingress/log-state.ts';
+import type { LogState } from '../../src/base/types.ts';
 import { Inside } from '../support/gateway-inside.ts';
 import { directory, until, within } from '../support/log-support.ts';
 
@@ -112,4 +114,26 @@ t.test('only addresses are loopback, no names that look like one', async (t) => 
   for (const host of ['127.evil.test', '127.0.0.1.evil.test', '127.1', '128.0.0.1', '[::2]']) {
     t.throws(() => resolveGatewayOptions({ http: `${host}:0` }), { code: 'INVALID_OPTION', message: /loopback/ }, host);
   }
+});
+
+t.test('what the log has become is told once at each change', async (t) => {
+  const said: string[] = [];
+  const say = (level: string) => (line: unknown) => void said.push(`${level} ${String(line)}`);
+  const view: { state: LogState; failure: Error | undefined } = { state: 'open', failure: undefined };
+  const lines = new LogStateLines(view, { info: say('info'), error: say('error') } as never);
+  const failed = Object.assign(view, { failure: new Error('fdatasync: EIO') });
+  for (const state of ['open', 'full', 'full', 'open', 'full', 'draining', 'closed', 'poisoned'] as const) {
+    failed.state = state;
+    lines.look();
+    lines.look();
+  }
+  t.strictSame(
+    said.map((line) => line.replace(/:.*:/, ':')),
+    [
+      'error the disk is full: nothing is stored until there is space',
+      'info there is space again: the log is open',
+      'error the disk is full: nothing is stored until there is space',
+      'error nothing is acknowledged any more, restart to recover: EIO',
+    ],
+  );
 });
