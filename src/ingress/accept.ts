@@ -4,18 +4,15 @@
 // Promises: what a client was answered 200 (or ACKed) for is durable; body bytes under way ≤ ingressBytes; connections ≤
 // maxConnections; after `drain` every request that was accepted has been answered, or is counted as left.
 
-import { readFileSync, rmSync, statSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
 import { connect, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
-import tls, { type TlsOptions } from 'node:tls';
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errnoOf, reasonOf, SpillwayError } from '../base/errors.ts';
 import type { Address, GatewayOptions } from '../base/gateway-options.ts';
-import { HANDSHAKE_TIMEOUT_MS } from '../base/limits.ts';
-import { compileSchema } from '../codec/schema.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import { DrainRate } from '../flow/drain-rate.ts';
@@ -27,6 +24,7 @@ import { LogView, type LogViewHandle } from '../pipeline/view.ts';
 import { Tokens } from './auth.ts';
 import { Counters } from './counters.ts';
 import { DecodePool } from './decode-pool.ts';
+import { checkSchemas, tlsOf } from './files.ts';
 import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
@@ -65,34 +63,6 @@ export interface Listening {
 export interface Left {
   readonly requests: number;
   readonly connections: number;
-}
-
-/** @throws INVALID_OPTION naming the file */
-function tlsOf(options: GatewayOptions): TlsOptions | undefined {
-  const read = (name: 'tlsCert' | 'tlsKey' | 'tlsClientCa'): Buffer | undefined => {
-    const path = options[name];
-    if (path === undefined) return undefined;
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const message = `option '${name}': cannot read ${path}: ${reasonOf(error)}`;
-      throw new SpillwayError('INVALID_OPTION', message, { subject: name });
-    }
-  };
-  const cert = read('tlsCert');
-  const key = read('tlsKey');
-  const ca = read('tlsClientCa');
-  if (cert === undefined || key === undefined) return undefined;
-  const mutual = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
-  const made = { cert, key, minVersion: 'TLSv1.2' as const, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, ...mutual };
-  try {
-    tls.createSecureContext(made);
-  } catch (error) {
-    throw new SpillwayError('INVALID_OPTION', `options 'tlsCert' and 'tlsKey': ${reasonOf(error)}`, {
-      subject: 'tlsCert',
-    });
-  }
-  return made;
 }
 
 function buckets(perSecond: number): TokenBuckets | undefined {
@@ -134,8 +104,8 @@ export class Accept {
     const view = new LogView(data.view);
     const counters = new Counters(data.counters, data.thread);
     this.#data = data;
-    // A schema that cannot be used is told now, not to the first client.
-    for (const { schema } of Object.values(options.streams)) if (schema !== undefined) compileSchema(schema);
+    // What cannot be used is told now, not to the first client.
+    checkSchemas(options);
     this.#host = new Host({
       options,
       maxRecordBytes: data.maxRecordBytes,
