@@ -23,7 +23,7 @@ export function renderOptions(): string {
   return [
     '# Options',
     '',
-    'Printed from the one options table (`src/base/options.ts`, `gateway-options.ts`) by `scripts/generate-docs.ts`. Sizes are a number',
+    'Printed from the one options table (`src/base/options.ts`, `gateway-option-table.ts`) by `scripts/generate-docs.ts`. Sizes are a number',
     "of bytes or text such as `'64KiB'`, `'1MiB'`, `'10MB'`.",
     '',
     '## The log',

@@ -1,5 +1,6 @@
 // Addresses of listeners, as text in options.
 
+import { isIPv4 } from 'node:net';
 import { SpillwayError } from './errors.ts';
 import { show } from './options.ts';
 
@@ -23,5 +24,6 @@ export function parseAddress(name: string, text: string): Address | undefined {
 }
 
 export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host.startsWith('127.');
+  // A name such as 127.example.org may lead anywhere.
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }

@@ -59,7 +59,9 @@ export const errorKinds = {
     retryable: true,
     exit: 1,
     status: 429,
-    meaning: 'The lane is full and appends worth maxWaitingBytes already wait for it: await the promises.',
+    meaning:
+      'The lane is full and appends worth maxWaitingBytes already wait for it: await the promises. From the gateway: no room, ' +
+      'or no decode thread, within maxBlockMs.',
   },
   CLOSED: {
     retryable: false,
@@ -215,7 +217,9 @@ export const errorKinds = {
     retryable: false,
     exit: 1,
     status: 422,
-    meaning: 'Records do not match the JSON Schema of their stream; the first 20 are named.',
+    meaning:
+      'Records do not match the JSON Schema of their stream, and the first 20 are named; or the check took longer than 10 s, as a ' +
+      'pattern can make it, and was ended.',
   },
   TOO_MANY_RECORDS: {
     retryable: false,

@@ -64,6 +64,14 @@ export const CONNECTIONS_CHECK_MS = 1000;
 export const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** A connection on which nothing moves, not even an answer, for this long is closed. */
 export const SOCKET_IDLE_MS = 120_000;
+/** A TLS connection has to be encrypted within this long. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
+export const MAX_SOCKET_PATH_BYTES = 107;
+/** A client of the framed protocol that waits hears something at least this often: well below what clients take for death. */
+export const ALIVE_MS = 3000;
+/** Idle time after which the kernel asks a peer of the framed protocol whether it is still there. */
+export const KEEP_ALIVE_PROBE_MS = 60_000;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
 /** Text of one answer to a read, unless that of its first record is longer. */

@@ -5,7 +5,7 @@
 // `--http`) and names the option.
 
 import { SpillwayError } from '../base/errors.ts';
-import { gatewayOptionTable, resolveGatewayOptions } from '../base/gateway-options.ts';
+import { gatewayOptionTable, resolveGatewayOptions, shedAgeMsOf } from '../base/gateway-options.ts';
 import { checkStreamName } from '../base/names.ts';
 import { nearest, resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
 import { environment } from '../platform/threads.ts';
@@ -159,6 +159,9 @@ class Settings {
 
   config(): ServeConfig {
     const values = new Map([...this.values].map(([name, setting]) => [name, setting.value]));
+    if (this.values.get('shedAgeMs')!.origin.kind === 'default') {
+      values.set('shedAgeMs', shedAgeMsOf(values.get('sloP99Ms') as number));
+    }
     const gateway: Record<string, unknown> = { streams: this.streams };
     for (const { name } of gatewayOptionTable) gateway[name] = values.get(name);
     const origins = new Map([...this.values].map(([name, setting]) => [name, setting.origin]));

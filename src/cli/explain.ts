@@ -2,6 +2,7 @@
 
 import { resolveGatewayOptions } from '../base/gateway-options.ts';
 import { describeOption, formatBytes, resolveLogOptions, type OptionSpec } from '../base/options.ts';
+import { checkFiles } from '../ingress/files.ts';
 import { memorySum, type MemorySum } from '../ingress/memory.ts';
 import { resolveServeConfig, serveOptionTable, variableOf, type Origin, type ServeConfig } from './config.ts';
 import { printJson } from './output.ts';
@@ -72,7 +73,9 @@ function memoryText({ rows, totalBytes }: MemorySum): string {
 export function explainCommand(parsed: Readonly<Record<string, unknown>>, json: boolean): number {
   const config = resolveServeConfig(parsed);
   const rows = rowsOf(config);
-  const memory = memorySum(resolveLogOptions(config.log), resolveGatewayOptions(config.gateway));
+  const gateway = resolveGatewayOptions(config.gateway);
+  checkFiles(gateway);
+  const memory = memorySum(resolveLogOptions(config.log), gateway);
   if (json) printJson({ options: rows.map(asJson), memory });
   else process.stdout.write(`${rows.map(asText).join('')}\n${memoryText(memory)}`);
   return 0;

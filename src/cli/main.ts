@@ -27,6 +27,8 @@ function wholeNumber(text: string): number {
 
 /** Set by the command that ran. */
 let status = 0;
+/** False where what is printed is not what the command is for: a gateway is to be ended by signals alone. */
+let endsWithStdout = true;
 
 function program(): Command {
   const root = new Command('spillway')
@@ -108,6 +110,7 @@ function program(): Command {
 
   addServeFlags(root.command('serve').description('run the gateway: HTTP and the framed protocol, one log')).action(
     async (o: Record<string, unknown>) => {
+      endsWithStdout = false;
       status = await (await import('./serve.ts')).serveCommand(o);
     },
   );
@@ -140,7 +143,7 @@ function program(): Command {
 /** A reader that has gone (`| head`) is the end, not an error; anything else about stdout is one line. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.stderr.write(`spillway: cannot write to stdout: ${error.message}\n`);
-  process.exit(error.code === 'EPIPE' ? 0 : 1);
+  if (endsWithStdout) process.exit(error.code === 'EPIPE' ? 0 : 1);
 });
 
 /** Required options are asked for here and not by commander, which would name them before a misspelt one. */

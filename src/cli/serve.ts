@@ -51,6 +51,7 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
   let died: string | undefined;
   let server: Gateway | undefined;
   const reload = (): void => {
+    if (gateway.tokens === undefined) return logger.info('SIGHUP: there is no token file to read (option tokens)');
     server?.reloadTokens().then(
       () => logger.info('the token file was read again'),
       (error: unknown) => logger.error(`the tokens from before stay: ${reasonOf(error)}`),

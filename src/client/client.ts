@@ -1,4 +1,5 @@
-// What `connect` gives: the same verbs as the embedded log, so that code moves by changing one line.
+// What `connect` gives: the verbs of the embedded log that append, so that such code moves by changing one line. Reading, truncating and
+// lanes are the log's alone.
 
 import type { Appended, AppendedMany, AppendOptions, Payload } from '../pipeline/job.ts';
 import type { LatencyStats } from '../platform/histogram.ts';

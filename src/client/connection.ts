@@ -37,6 +37,8 @@ import type { Part } from './runs.ts';
 const LEAVE_MS = 1000;
 
 export interface ConnectionEvents {
+  /** Before WELCOME: the gateway lives, and waits for what an older connection of the producer had sent. */
+  onHeld(): void;
   onWelcome(welcome: Welcome): void;
   onAck(ack: Ack): void;
   /** A range was refused. */
@@ -108,7 +110,9 @@ export class Connection {
       onFrame: (frame) => this.#onFrame(frame),
     });
     this.#timer = setTimeout(() => {
-      this.#fail(new SpillwayError('DISCONNECTED', `${this.#url}: no WELCOME within ${connectTimeoutMs} ms`));
+      this.#fail(
+        new SpillwayError('DISCONNECTED', `${this.#url}: no WELCOME and no sign of life within ${connectTimeoutMs} ms`),
+      );
     }, connectTimeoutMs);
     const socket = connectSocket(target);
     this.#socket = socket;
@@ -209,6 +213,9 @@ export class Connection {
       const error = decodeError(frame);
       if (error.records > 0 && this.#welcomed) events.onRefused(error);
       else this.#fail(gatewayError(error.code, `${this.#url}: ${error.message}`, error.retryable));
+    } else if (!this.#welcomed && frame.type === frameType.credit && decodeCredit(frame) === 0) {
+      this.#timer.refresh();
+      events.onHeld();
     } else if (!this.#welcomed) {
       this.#onWelcome(frame);
     } else if (frame.type === frameType.ack) {

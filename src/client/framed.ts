@@ -233,6 +233,7 @@ export class FramedClient implements Client {
       this.#producerId,
       this.#outbox.front,
       {
+        onHeld: () => this.#patience.connected(),
         onWelcome: (welcome) => this.#onWelcome(welcome),
         onAck: (ack) => this.#onAck(ack),
         onRefused: (error) => this.#onRefused(error),

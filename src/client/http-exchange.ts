@@ -1,5 +1,6 @@
 // One HTTP request and its answer, as numbers: over node:http, with connections that are kept.
 
+import { setMaxListeners } from 'node:events';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
@@ -37,6 +38,13 @@ function retryAfterMs(header: string | undefined): number | undefined {
   if (header === undefined) return undefined;
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+}
+
+/** Every request under way listens to it: with much concurrency Node would take that for a leak. */
+export function endOfMany(): AbortController {
+  const made = new AbortController();
+  setMaxListeners(0, made.signal);
+  return made;
 }
 
 export class Exchanger {

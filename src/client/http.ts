@@ -21,7 +21,7 @@ import { checkAppendOptions, checkPayloads, gatewayError, passesByItself } from 
 import type { Client, ClientState, ClientStats } from './client.ts';
 import { socketReason } from './connection.ts';
 import { pieceOf, piecesOf, type Piece } from './http-body.ts';
-import { Exchanger, type Answer, type Request } from './http-exchange.ts';
+import { endOfMany, Exchanger, type Answer, type Request } from './http-exchange.ts';
 import type { ClientOptions } from './options.ts';
 import { Patience } from './patience.ts';
 
@@ -66,7 +66,7 @@ export class HttpClient implements Client {
   #head = 0;
   #active = 0;
   /** Aborted when those under way are given up. */
-  #giveUpSignal = new AbortController();
+  #giveUpSignal = endOfMany();
   /** Why the last attempt failed. */
   #trouble: SpillwayError | undefined;
   #closing: Promise<void> | undefined;
@@ -352,7 +352,7 @@ export class HttpClient implements Client {
       this.#reject(call, error);
     }
     const given = this.#giveUpSignal;
-    this.#giveUpSignal = new AbortController();
+    this.#giveUpSignal = endOfMany();
     given.abort(error);
     this.#barrier.fail(error);
   }

@@ -1,6 +1,7 @@
 // What `connect` takes: the gateway's address, and options checked in the manner of the one table (base/options.ts).
 
 import { SpillwayError } from '../base/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../base/limits.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from '../base/options.ts';
 import { MAX_TOKEN_BYTES } from '../codec/frames.ts';
 
@@ -10,8 +11,6 @@ const MIB = 1024 * 1024;
  * answer back by default (maxBlockMs). Where it was alive, its records are sent again and recognised.
  */
 const SILENCE_MS = 30_000;
-/** Longest path of a Unix socket on Linux, in bytes: `sun_path` without its NUL. Other systems have less, none has more. */
-const MAX_SOCKET_PATH_BYTES = 107;
 
 const clientOptionTable = [
   {
@@ -48,7 +47,7 @@ const clientOptionTable = [
     min: 1,
     max: 86_400_000,
     sentence:
-      'How long appends wait for a gateway that cannot be reached before they are rejected (DISCONNECTED); less than its dedupeMs, or a record sent again is stored again.',
+      'How long appends wait for a gateway that cannot be reached, or refuses them for the time being, before they are rejected; one that holds what it was sent, as on a full disk, is waited for as long as it lives. Less than its dedupeMs, or a record sent again is stored again.',
   },
   {
     name: 'concurrency',

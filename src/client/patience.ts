@@ -33,9 +33,9 @@ export class Patience {
     this.#timer = setTimeout(end, Math.max(0, leftMs));
   }
 
-  /** There is a connection. */
+  /** There is a connection. Saying it again changes nothing. */
   connected(): void {
-    this.#connectedMs = this.#clock.monotonicMs();
+    this.#connectedMs ??= this.#clock.monotonicMs();
     this.#clear();
   }
 

@@ -17,9 +17,29 @@ export interface AcceptThreadData {
 type Ask = { readonly kind: 'listen' | 'reload' | 'close' } | { readonly kind: 'drain'; readonly withinMs: number };
 type Told = { readonly answer: unknown } | { readonly error: ErrorMessage };
 
-/** Log lines of every thread go to stderr, a line at a time. */
+/** Log lines of every thread go to stderr, a line at a time. One that cannot be written is counted, and ends nothing. */
 export function createLogger(level: string, thread: string): Logger {
-  return pino({ level, base: { thread } }, pino.destination({ fd: 2, sync: true }));
+  let lost = 0;
+  const open = (): ReturnType<typeof pino.destination> => {
+    const made = pino.destination({ fd: 2, sync: true });
+    made.on('error', () => {
+      // Told twice by pino. What has failed keeps all that it is given from then on, so it is replaced.
+      if (made !== destination) return;
+      lost++;
+      destination = open();
+    });
+    return made;
+  };
+  let destination = open();
+  const write = (line: string): void => {
+    const before = lost;
+    destination.write(line);
+    if (before === 0 || lost > before) return;
+    lost = 0;
+    log.error({ lost: before }, 'log lines could not be written, and are lost');
+  };
+  const log = pino({ level, base: { thread } }, { write });
+  return log;
 }
 
 /** The body of workers/accept.ts. */

@@ -4,17 +4,15 @@
 // Promises: what a client was answered 200 (or ACKed) for is durable; body bytes under way ≤ ingressBytes; connections ≤
 // maxConnections; after `drain` every request that was accepted has been answered, or is counted as left.
 
-import { readFileSync, statSync, unlinkSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
 import { connect, type Server, type Socket } from 'node:net';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
-import tls, { type TlsOptions } from 'node:tls';
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
-import { reasonOf, SpillwayError } from '../base/errors.ts';
+import { errnoOf, reasonOf, SpillwayError } from '../base/errors.ts';
 import type { Address, GatewayOptions } from '../base/gateway-options.ts';
-import { compileSchema } from '../codec/schema.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import { DrainRate } from '../flow/drain-rate.ts';
@@ -27,6 +25,7 @@ import { Answers } from './answers.ts';
 import { Tokens } from './auth.ts';
 import { Counters } from './counters.ts';
 import { DecodePool } from './decode-pool.ts';
+import { checkSchemas, tlsOf } from './files.ts';
 import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
@@ -68,48 +67,25 @@ export interface Left {
   readonly connections: number;
 }
 
-/** @throws INVALID_OPTION naming the file */
-function tlsOf(options: GatewayOptions): TlsOptions | undefined {
-  const read = (name: 'tlsCert' | 'tlsKey' | 'tlsClientCa'): Buffer | undefined => {
-    const path = options[name];
-    if (path === undefined) return undefined;
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const message = `option '${name}': cannot read ${path}: ${reasonOf(error)}`;
-      throw new SpillwayError('INVALID_OPTION', message, { subject: name });
-    }
-  };
-  const cert = read('tlsCert');
-  const key = read('tlsKey');
-  const ca = read('tlsClientCa');
-  if (cert === undefined || key === undefined) return undefined;
-  const mutual = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: true };
-  const made = { cert, key, minVersion: 'TLSv1.2' as const, ...mutual };
-  try {
-    tls.createSecureContext(made);
-  } catch (error) {
-    throw new SpillwayError('INVALID_OPTION', `options 'tlsCert' and 'tlsKey': ${reasonOf(error)}`, {
-      subject: 'tlsCert',
-    });
-  }
-  return made;
-}
-
 function buckets(perSecond: number): TokenBuckets | undefined {
   return perSecond === 0 ? undefined : new TokenBuckets({ perSecond, burst: perSecond, maxKeys: RATE_KEYS });
 }
 
-/** A socket file of a process that is gone keeps its name: one that nobody answers on is removed. */
-async function removeStaleSocket(path: string): Promise<void> {
+/**
+ * A socket file of a process that is gone keeps its name: one that nobody listens on (ECONNREFUSED) is removed. Any other error
+ * may come from one that lives: EAGAIN has a full queue, EACCES another user.
+ */
+export async function removeStaleSocket(path: string): Promise<void> {
   if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
-    probe.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    probe.once('close', () => undefined);
-    probe.once('connect', () => probe.destroy());
+    probe.once('error', (error) => resolve(errnoOf(error) !== 'ECONNREFUSED' && errnoOf(error) !== 'ENOENT'));
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
   });
-  if (!alive) unlinkSync(path);
+  if (!alive) rmSync(path, { force: true });
 }
 
 export class Accept {
@@ -130,8 +106,8 @@ export class Accept {
     const view = new LogView(data.view);
     const counters = new Counters(data.counters, data.thread);
     this.#data = data;
-    // A schema that cannot be used is told now, not to the first client.
-    for (const { schema } of Object.values(options.streams)) if (schema !== undefined) compileSchema(schema);
+    // What cannot be used is told now, not to the first client.
+    checkSchemas(options);
     this.#host = new Host({
       options,
       maxRecordBytes: data.maxRecordBytes,
@@ -151,6 +127,7 @@ export class Accept {
         threads: options.decodeThreads,
         resourceLimits: data.decodeLimits,
         maxWaitingBytes: options.ingressBytes,
+        maxWaitMs: options.maxBlockMs,
       }),
       dedupe,
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
@@ -256,7 +233,8 @@ export class Accept {
       // Resets of a peer are its own affair.
       socket.on('error', () => undefined);
     });
-    if (secure) server.on('tlsClientError', () => undefined);
+    // Node says that a handshake took too long, and leaves the socket open.
+    if (secure) server.on('tlsClientError', (_error, socket: Socket) => void socket.destroy());
     if ('closeIdleConnections' in server) {
       server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => {
         this.#silent.add(socket);

@@ -4,8 +4,9 @@
 //   - a plain body of at most DECODE_INLINE_BYTES without a schema is done at once, on the calling thread;
 //   - memory moves both ways and is never copied, unless the body is a view of a part of its buffer;
 //   - at most `threads` tasks run; the others wait in order, bounded in bytes (`maxWaitingBytes`, each body with
-//     WAITER_OVERHEAD_BYTES); beyond that a task is refused: BACKLOG_FULL;
-//   - a task has DECODE_TASK_MS, then its thread is ended and replaced. The others are not touched.
+//     WAITER_OVERHEAD_BYTES) and in time (`maxWaitMs`, or what the call says); beyond that a task is refused: BACKLOG_FULL;
+//   - a task has DECODE_TASK_MS, then its thread is ended and replaced. The others are not touched. Where a schema was to be checked,
+//     the refusal is final (SCHEMA_MISMATCH): whoever repeated such a record would take the thread from the others again.
 // Limits: a heap cap does not contain a hostile record. V8 ends the thread where it runs out of heap slowly, and the whole process
 // where a single allocation does not fit. So the cap has to hold the largest record that a schema parses: decodeHeapMiB.
 
@@ -32,6 +33,8 @@ export interface DecodePoolOptions {
   readonly resourceLimits?: ResourceLimits;
   /** Default DECODE_WAITING_BYTES. */
   readonly maxWaitingBytes?: number;
+  /** How long a task waits for a thread where its call does not say. Default: without end. */
+  readonly maxWaitMs?: number;
   /** Default DECODE_TASK_MS. */
   readonly taskMs?: number;
 }
@@ -50,6 +53,7 @@ export class DecodePool {
   readonly #threads: ByteBudget;
   readonly #threadCount: number;
   readonly #maxWaitingBytes: number;
+  readonly #maxWaitMs: number;
   readonly #taskMs: number;
   #waitingBytes = 0;
   #closed: Promise<void> | undefined;
@@ -59,6 +63,7 @@ export class DecodePool {
     this.#threadCount = threads;
     this.#threads = new ByteBudget(threads);
     this.#maxWaitingBytes = options.maxWaitingBytes ?? DECODE_WAITING_BYTES;
+    this.#maxWaitMs = options.maxWaitMs ?? Infinity;
     this.#taskMs = options.taskMs ?? DECODE_TASK_MS;
     this.#pool = new Piscina({
       filename: workerUrl('decode').href,
@@ -85,14 +90,17 @@ export class DecodePool {
 
   /**
    * Takes the task's body: do not touch it again, its memory may have moved.
-   * Rejects as decodeRequest throws; with BACKLOG_FULL, DRAINING once closed, REQUEST_TIMEOUT where it takes too long, and
-   * WORKER_DIED where the thread ended.
+   * Rejects as decodeRequest throws; with BACKLOG_FULL, DRAINING once closed, WORKER_DIED where the thread ended; where it takes
+   * too long with SCHEMA_MISMATCH if it has a schema, else BACKLOG_FULL.
+   * @param timeoutMs how long it may wait for a thread
    */
-  async decode(task: DecodeTask): Promise<DecodedRequest> {
+  async decode(task: DecodeTask, timeoutMs = this.#maxWaitMs): Promise<DecodedRequest> {
     if (this.#closed !== undefined) throw new SpillwayError('DRAINING', 'the decode threads are closed');
     const isPlain = task.encoding === 'identity' && task.schema === undefined;
     if (isPlain && task.body.length <= DECODE_INLINE_BYTES) return decodeRequest(task);
-    if (!this.#threads.tryAcquire(1)) await this.#wait(task.body.length + WAITER_OVERHEAD_BYTES);
+    if (!this.#threads.tryAcquire(1)) {
+      await this.#wait(task.body.length + WAITER_OVERHEAD_BYTES, timeoutMs);
+    }
     try {
       return await this.#run(task);
     } finally {
@@ -111,14 +119,16 @@ export class DecodePool {
     await this.#pool.destroy();
   }
 
-  async #wait(bytes: number): Promise<void> {
+  async #wait(bytes: number, timeoutMs: number): Promise<void> {
     if (this.#waitingBytes + bytes > this.#maxWaitingBytes && this.#waitingBytes > 0) {
       const message = `decode: ${this.#waitingBytes} bytes wait for a thread, at most ${this.#maxWaitingBytes} may`;
       throw new SpillwayError('BACKLOG_FULL', message);
     }
     this.#waitingBytes += bytes;
-    await this.#threads.acquire(1, { timeoutMs: Infinity });
+    const granted = await this.#threads.acquire(1, { timeoutMs });
     this.#waitingBytes -= bytes;
+    if (!granted)
+      throw new SpillwayError('BACKLOG_FULL', `decode: no thread was free within ${Math.ceil(timeoutMs)} ms`);
   }
 
   async #run(task: DecodeTask): Promise<DecodedRequest> {
@@ -132,12 +142,19 @@ export class DecodePool {
       return reply.decoded;
     } catch (error) {
       if (error instanceof SpillwayError) throw error;
-      if (late.signal.aborted) throw new SpillwayError('REQUEST_TIMEOUT', `decode: not done within ${this.#taskMs} ms`);
+      if (late.signal.aborted) throw tookTooLong(task, this.#taskMs);
       throw new SpillwayError('WORKER_DIED', `decode: a thread ended: ${reasonOf(error)}`, { cause: error });
     } finally {
       clearTimeout(timer);
     }
   }
+}
+
+/** Without a schema the work is bounded by the body: what takes this long is a machine that is short of CPU. */
+function tookTooLong({ schema }: DecodeTask, taskMs: number): SpillwayError {
+  if (schema === undefined) return new SpillwayError('BACKLOG_FULL', `decode: not done within ${taskMs} ms`);
+  const message = `the check against the schema of the stream took longer than ${taskMs} ms: its records are refused`;
+  return new SpillwayError('SCHEMA_MISMATCH', message);
 }
 
 /** The body, in a buffer that nobody else has a part of. */

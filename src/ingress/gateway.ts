@@ -12,6 +12,7 @@ import type { LogView } from '../pipeline/view.ts';
 import { Accept, type AcceptData, type Left, type Listening } from './accept.ts';
 import { AcceptThread, type Acceptor } from './accept-thread.ts';
 import { createCounters } from './counters.ts';
+import { LogStateLines, STATE_LOOK_MS } from './log-state.ts';
 import { heapCaps } from './memory.ts';
 import { Report } from './metrics.ts';
 
@@ -54,6 +55,8 @@ export class Gateway {
   readonly #options: GatewayOptions;
   readonly #acceptors: readonly Acceptor[];
   readonly #report: Report;
+  readonly #logger: Logger;
+  readonly #stateTimer: NodeJS.Timeout;
   readonly listening: Listening;
   #ending: Promise<Left> | undefined;
 
@@ -62,12 +65,16 @@ export class Gateway {
     options: GatewayOptions,
     acceptors: readonly Acceptor[],
     report: Report,
+    logger: Logger,
     listening: Listening,
   ) {
     this.log = log;
     this.#options = options;
     this.#acceptors = acceptors;
     this.#report = report;
+    this.#logger = logger;
+    const lines = new LogStateLines(log.view, logger);
+    this.#stateTimer = setInterval(() => lines.look(), STATE_LOOK_MS).unref();
     this.listening = listening;
   }
 
@@ -126,7 +133,7 @@ export class Gateway {
         const where = await acceptor.listen();
         listening ??= where;
       }
-      return new Gateway(log, options, acceptors, new Report(log.view, counters), listening!);
+      return new Gateway(log, options, acceptors, new Report(log.view, counters), logger, listening!);
     } catch (error) {
       await Promise.allSettled(acceptors.map((a) => a.close()));
       await log.close().catch(() => undefined);
@@ -161,6 +168,12 @@ export class Gateway {
       left.requests += result.value.requests;
       left.connections += result.value.connections;
     }
+    // Now, as closing the log may fail: on a full disk it does.
+    if (left.requests > 0 || left.connections > 0) {
+      const { drainMs } = this.#options;
+      this.#logger[left.requests > 0 ? 'error' : 'warn'](left, `drainMs ${drainMs} is over: what is left is cut`);
+    }
+    clearInterval(this.#stateTimer);
     // What still waits would wait for ever on a full disk: closing the log rejects it.
     const closed = Promise.allSettled(this.#acceptors.map((a) => a.close()));
     await this.log.close();

@@ -60,14 +60,17 @@ export async function postRecords(
       slots = 1;
     }
     const schema = host.schema(stream);
-    const decoded = await decode.decode({
-      body: body.bytes,
-      encoding,
-      shape,
-      limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
-      wantCrc32c: key !== undefined,
-      ...(schema === undefined ? {} : { schema }),
-    });
+    const decoded = await decode.decode(
+      {
+        body: body.bytes,
+        encoding,
+        shape,
+        limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
+        wantCrc32c: key !== undefined,
+        ...(schema === undefined ? {} : { schema }),
+      },
+      patience.leftMs,
+    );
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
     throttle(host, who, decoded.count, 0, false);

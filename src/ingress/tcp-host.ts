@@ -79,6 +79,10 @@ export interface TcpHost {
   };
 }
 
+export function timedOut(message: string): SpillwayError {
+  return new SpillwayError('REQUEST_TIMEOUT', message);
+}
+
 /** Why an APPEND is refused for what it holds. */
 export function tooMuch({ records, largestBytes }: Append, limits: TcpLimits): SpillwayError | undefined {
   const { maxRequestRecords, maxRecordBytes } = limits;

@@ -5,10 +5,12 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import tls, { type TlsOptions } from 'node:tls';
 import { SpillwayError } from '../base/errors.ts';
+import { ALIVE_MS, KEEP_ALIVE_PROBE_MS } from '../base/limits.ts';
 import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
 import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
 import type { Host } from './host.ts';
+import { Pulse } from './pulse.ts';
 import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
 import { TcpConnection } from './tcp.ts';
 
@@ -20,11 +22,13 @@ const MAX_SHARE = 1 / 4;
 export class TcpListeners {
   readonly #host: Host;
   readonly #tcpHost: TcpHost;
-  readonly #connections = new Set<TcpConnection>();
+  readonly #connections = new Map<TcpConnection, Pulse>();
   readonly #minCreditBytes: number;
+  readonly #pulse: NodeJS.Timeout;
 
   constructor(host: Host) {
     this.#host = host;
+    this.#pulse = setInterval(() => this.#beat(), ALIVE_MS).unref();
     const { options, maxRecordBytes, laneBytes, tokens, dedupe, counters, log } = host.parts;
     const share = Math.floor(options.ingressBytes / 2 / options.maxConnections);
     this.#minCreditBytes = Math.min(MAX_MIN_CREDIT_BYTES, Math.max(1, share));
@@ -76,11 +80,13 @@ export class TcpListeners {
   createServer(secure: TlsOptions | undefined): Server {
     const onSocket = (socket: Socket): void => {
       const connection = new TcpConnection(socket, this.#tcpHost);
-      this.#connections.add(connection);
+      this.#connections.set(connection, new Pulse(socket, () => connection.owes));
       void connection.ended.then(() => this.#connections.delete(connection));
       if (this.#host.draining) connection.drain();
     };
-    const options = { noDelay: true, allowHalfOpen: true };
+    // Without probes a peer that lost its power would keep its place: a connection may be idle for as long as it likes.
+    const probes = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS };
+    const options = { noDelay: true, allowHalfOpen: true, ...probes };
     return secure === undefined
       ? createServer(options, onSocket)
       : tls.createServer({ ...options, ...secure }, onSocket);
@@ -88,11 +94,16 @@ export class TcpListeners {
 
   /** Resolves once all that connections had under way has settled. */
   async ended(): Promise<void> {
-    await Promise.all([...this.#connections].map((connection) => connection.ended));
+    await Promise.all([...this.#connections.keys()].map((connection) => connection.ended));
+    clearInterval(this.#pulse);
+  }
+
+  #beat(): void {
+    for (const pulse of this.#connections.values()) pulse.beat();
   }
 
   drain(): void {
-    for (const connection of this.#connections) connection.drain();
+    for (const connection of this.#connections.keys()) connection.drain();
   }
 
   #credits(onRoom: () => void): ConnectionCredits {

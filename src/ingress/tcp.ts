@@ -39,7 +39,7 @@ import { Allowance } from './allowance.ts';
 import { Deadlines } from './deadlines.ts';
 import { Producer, type Part } from './producer.ts';
 import { Settlements, type Settlement } from './settlements.ts';
-import { tooMuch, type TcpHost } from './tcp-host.ts';
+import { timedOut, tooMuch, type TcpHost } from './tcp-host.ts';
 
 type Phase = 'hello' | 'claiming' | 'open' | 'leaving' | 'closing' | 'closed';
 
@@ -94,6 +94,11 @@ export class TcpConnection {
     this.#draining = true;
     if (this.#phase === 'open') this.#socket.write(encodeDrain());
     if (this.#phase === 'hello') this.#fail(new SpillwayError('DRAINING', 'the gateway is shutting down'));
+  }
+
+  /** Whether the client waits for something: it must hear that the gateway lives (pulse.ts). */
+  get owes(): boolean {
+    return this.#phase === 'claiming' || this.#roomless || this.#settlements.length > 0;
   }
 
   /** Cuts the connection. What is under way settles: see `ended`. */
@@ -250,19 +255,18 @@ export class TcpConnection {
     this.#underWay++;
     appending.then(
       (appended) => this.#onDurable(entry, appended),
-      (error: unknown) => this.#onRefused(entry, this.#ownError(error)),
+      (error: unknown) => this.#answered(entry, this.#ownError(error)),
     );
   }
 
   #onDurable(entry: Settlement, { firstOffset, runs }: AppendedMany): void {
-    entry.outcome = runs ?? [{ records: entry.records, firstOffset }];
-    this.#producer?.add(entry.firstSequence, entry.outcome);
-    this.#underWay--;
-    this.#settled();
+    const outcome = runs ?? [{ records: entry.records, firstOffset }];
+    this.#producer?.add(entry.firstSequence, outcome);
+    this.#answered(entry, outcome);
   }
 
-  #onRefused(entry: Settlement, error: SpillwayError): void {
-    entry.outcome = error;
+  #answered(entry: Settlement, outcome: Settlement['outcome']): void {
+    entry.outcome = outcome;
     this.#underWay--;
     this.#settled();
   }
@@ -393,8 +397,4 @@ export class TcpConnection {
     this.#host.log.error({ name: this.#name, error }, 'unexpected error on a connection');
     return fromErrorMessage(toErrorMessage(error));
   }
-}
-
-function timedOut(message: string): SpillwayError {
-  return new SpillwayError('REQUEST_TIMEOUT', message);
 }

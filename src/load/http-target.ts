@@ -2,7 +2,8 @@
 // per connection, connections kept. An answer counts as accepted when its status is 2xx and, where its body says how many
 // records were, it says all of them.
 
-import { Agent, request, type IncomingMessage } from 'node:http';
+import http, { type IncomingMessage } from 'node:http';
+import https from 'node:https';
 import { connect } from 'node:net';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { show } from '../base/options.ts';
@@ -69,10 +70,14 @@ function judge(status: number, text: string, perRequest: number): number {
   throw new Refused(typeof code === 'string' && /^[A-Za-z_]{1,40}$/.test(code) ? code : `HTTP_${status}`);
 }
 
+function portOf({ port, protocol }: URL): number {
+  return Number(port || (protocol === 'https:' ? 443 : 80));
+}
+
 /** Fails at once where nobody listens, instead of once per request. */
 function probe(url: URL): Promise<void> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 80) });
+    const socket = connect({ host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: portOf(url) });
     const fail = (reason: string): void => {
       socket.destroy();
       reject(new SpillwayError('DISCONNECTED', `cannot reach ${url.origin}: ${reason}`, { subject: 'target' }));
@@ -90,12 +95,17 @@ function probe(url: URL): Promise<void> {
 export async function httpTarget(text: string, options: HttpTargetOptions): Promise<Target> {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.hostname === '' || url.pathname !== '/' || url.search !== '' || url.username !== '') {
-    throw new SpillwayError('INVALID_OPTION', `option 'target': expected http://HOST:PORT, got ${show(text)}`, {
-      subject: 'target',
-    });
+    throw new SpillwayError(
+      'INVALID_OPTION',
+      `option 'target': expected http://HOST:PORT or https://HOST:PORT, got ${show(text)}`,
+      {
+        subject: 'target',
+      },
+    );
   }
   await probe(url);
   const { perRequest, connections, stream, token } = options;
+  const { Agent, request } = url.protocol === 'https:' ? https : http;
   const agent = new Agent({ keepAlive: true, maxSockets: connections, maxTotalSockets: connections });
   const next = recordPool(options, options.seed);
   const bodies = new Map<readonly Uint8Array[], Buffer>();
@@ -115,7 +125,7 @@ export async function httpTarget(text: string, options: HttpTargetOptions): Prom
   const fixed = {
     agent,
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: Number(url.port || 80),
+    port: portOf(url),
     method: 'POST',
     path: `/v1/streams/${stream}/records`,
   };

@@ -17,7 +17,8 @@ export const loadOptionTable = [
     flag: '--target',
     type: 'string',
     default: undefined,
-    sentence: 'Where records go: http://HOST:PORT, tcp://HOST:PORT, unix:PATH, or embedded for a log in this process.',
+    sentence:
+      'Where records go: http(s)://HOST:PORT, tcp(s)://HOST:PORT, unix:PATH, or embedded for a log in this process. A certificate of your own authority needs NODE_EXTRA_CA_CERTS.',
   },
   {
     name: 'rate',

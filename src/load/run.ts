@@ -54,11 +54,11 @@ async function connected(options: LoadOptions): Promise<Target> {
 async function targetOf(options: LoadOptions): Promise<Target> {
   const { target, dir } = options;
   if (target === 'embedded') return appendTarget([await SpillwayLog.open({ dir })], options);
-  if (target.startsWith('http://')) return httpTarget(target, options);
+  if (/^https?:\/\//.test(target)) return httpTarget(target, options);
   if (/^(?:tcps?:\/\/|unix:)/.test(target)) return connected(options);
   throw new SpillwayError(
     'INVALID_OPTION',
-    `option 'target': expected http://HOST:PORT, tcp://HOST:PORT, unix:PATH or embedded, got ${show(target)}`,
+    `option 'target': expected http(s)://HOST:PORT, tcp(s)://HOST:PORT, unix:PATH or embedded, got ${show(target)}`,
     { subject: 'target' },
   );
 }

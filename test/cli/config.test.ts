@@ -46,6 +46,17 @@ function refusal(t: Test, body: () => unknown, name: string): string {
   return t.fail(`${name}: nothing was thrown`) as never;
 }
 
+t.test('the age from which on is shed follows the SLO, unless it is set', async (t) => {
+  const shedOf = (config: ServeConfig): number => resolveGatewayOptions(config.gateway).shedAgeMs;
+  t.equal(shedOf(resolve([])), 2000, 'the default of both');
+  t.equal(shedOf(resolve(['--slo-p99-ms', '5'])), 500);
+  t.equal(shedOf(resolve(['--slo-p99-ms', '600000'])), 600_000, 'at most what may be set');
+  t.equal(shedOf(resolve(['--slo-p99-ms', '5', '--shed-age-ms', '70'])), 70);
+  t.equal(shedOf(resolve(['--slo-p99-ms', '5', '--shed-age-ms', '0'])), 0);
+  t.equal(shedOf(resolve(['--slo-p99-ms', '5'], { SPILLWAY_SHED_AGE_MS: '2000' })), 2000);
+  t.equal(resolveGatewayOptions({ sloP99Ms: 7 }).shedAgeMs, 700, 'without a configuration');
+});
+
 const table: readonly OptionSpec[] = [...logOptionTable, ...gatewayOptionTable];
 
 function valueOf(config: ServeConfig, name: string): unknown {

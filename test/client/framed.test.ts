@@ -698,3 +698,31 @@ scripted('flush covers what was appended before it', async (t, start) => {
   gateway.last.store(held[2]);
   await after;
 });
+
+t.test('a gateway that holds the claim of a producer, and says so, is waited for', async (t) => {
+  const gateway = await FakeGateway.start(t, {
+    onAppend: (connection) => connection.cut(),
+    onHello: (connection) => {
+      if (connection.number === 0) return connection.welcome();
+      // Longer than an attempt may take, and than appends wait for a gateway that is not there.
+      let beats = 0;
+      const timer = setInterval(() => {
+        if (++beats < 16) return connection.credit(0);
+        clearInterval(timer);
+        gateway.script = {};
+        connection.welcome();
+      }, 50);
+    },
+  });
+  const client = await connect(gateway.url, { connectTimeoutMs: 200, giveUpMs: 400 });
+  t.same(await within(client.append('s', 'x'), 'acknowledged'), { offset: 0 });
+  t.match(client.stats(), { rejectedRecords: 0, connections: 2 });
+  t.equal(gateway.connections.length, 2, 'at the first attempt');
+  await client.close();
+  t.same(gateway.violations, []);
+});
+
+t.test('a gateway that gives credit before WELCOME is refused', async (t) => {
+  const gateway = await FakeGateway.start(t, { onHello: (connection) => connection.credit(1) });
+  t.equal(await codeOf(connect(gateway.url, { connectTimeoutMs: 1000 })), 'PROTOCOL_ERROR');
+});

@@ -330,3 +330,16 @@ t.test('close waits for what is under way', async (t) => {
   t.same(await append, { offset: 0 });
   await within(closing, 'closed');
 });
+
+t.test('many calls under way are no leak', async (t) => {
+  const warnings: string[] = [];
+  const onWarning = (warning: Error): void => void warnings.push(`${warning.name}: ${warning.message}`);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  const gateway = await FakeHttp.start(t);
+  const client = await connect(gateway.url, { concurrency: 64 });
+  await Promise.all(Array.from({ length: 200 }, (_, i) => client.append('s', `${i}`)));
+  await client.close();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.same(warnings, []);
+});

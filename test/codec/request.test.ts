@@ -35,7 +35,7 @@ t.test('encodings and shapes', async (t) => {
       const body = encoding === 'gzip' ? gzipSync(text) : Buffer.from(text);
       const came = decodeRequest(task(body, { encoding, shape }));
       t.strictSame(textsOf(came), records, `${encoding} ${shape}`);
-      t.strictSame([came.badCount, came.bad, came.crc32c, 'crc32c' in came], [0, [], undefined, false]);
+      t.strictSame([came.badCount, came.bad, came.crc32c], [0, [], undefined]);
       t.equal(Buffer.from(came.body).toString(), text);
     }
   }

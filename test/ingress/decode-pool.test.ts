@@ -168,10 +168,26 @@ t.test('a task without an end is ended, and those behind it are not', async (t) 
     for (const round of [1, 2]) {
       const hanging = pool.decode(task(endless, { schema: backtracking }));
       const behind = [1, 2, 3].map((i) => pool.decode(gzipTask(`${i}`)));
-      await t.rejects(hanging, { code: 'REQUEST_TIMEOUT', message: /not done within 2500 ms/ }, `round ${round}`);
+      // Retryable, it would come back for ever, and take the thread each time.
+      const refused = { code: 'SCHEMA_MISMATCH', retryable: false, message: /took longer than 2500 ms/ };
+      await t.rejects(hanging, refused, `round ${round}`);
       t.strictSame((await Promise.all(behind)).map(textsOf), [['1'], ['2'], ['3']], `round ${round}: those behind it`);
     }
     t.equal(await codeOf(pool.decode(task('"aaa"', { schema: backtracking }))), 'fine', 'the schema is usable');
+  });
+});
+
+t.test('whoever waits for a thread is refused in time, and leaves nothing behind', async (t) => {
+  await withPool({ taskMs: 3000, maxWaitMs: 300 }, async (pool) => {
+    const hanging = codeOf(pool.decode(task(endless, { schema: backtracking })));
+    const from = performance.now();
+    const patient = codeOf(pool.decode(gzipTask('1'), 60_000));
+    const behind = [pool.decode(gzipTask('2')), pool.decode(gzipTask('3'), 100), pool.decode(gzipTask('4'), 0)];
+    t.strictSame(await Promise.all(behind.map(codeOf)), ['BACKLOG_FULL', 'BACKLOG_FULL', 'BACKLOG_FULL']);
+    t.ok(performance.now() - from < 2500, 'before the task without an end was ended');
+    t.ok(pool.waitingBytes < 2 * WAITER_OVERHEAD_BYTES, 'only the patient one is counted');
+    t.strictSame(await Promise.all([hanging, patient]), ['SCHEMA_MISMATCH', 'fine']);
+    t.equal(pool.waitingBytes, 0);
   });
 });
 

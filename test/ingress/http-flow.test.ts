@@ -545,7 +545,7 @@ async function fillDisk(g: Inside): Promise<Promise<Answer>[]> {
   for (let i = 0; i < 2000 && !isFull(); i++) {
     const answer = post(g.port, 's', Buffer.alloc(32 * KIB, `${i}:`), bytes);
     waiting.add(answer);
-    void answer.then(() => waiting.delete(answer));
+    void Promise.allSettled([answer]).then(() => waiting.delete(answer));
     await until(() => waiting.size < 8 || isFull(), 'an answer, or a full disk');
   }
   return [...waiting];
@@ -568,6 +568,9 @@ t.test(
     const refusal = await post(g.port, 's', 'x', bytes);
     isError(t, refusal, 'DISK_FULL', 'a new one');
     t.ok(waiting.length > 0, `${waiting.length} were under way`);
+    const lines = ['the disk is full: nothing is stored until there is space', 'there is space again: the log is open'];
+    const logged = (line: string): number => g.lines.filter(({ msg }) => msg === line).length;
+    await until(() => logged(lines[0]) > 0, 'it is logged');
     disk.release();
     for (const answer of await within(Promise.all(waiting), 'what was held back', 20_000)) {
       t.ok(answer.status === 200 || answer.status === 503, `held back: ${answer.status} ${answer.text}`);
@@ -578,6 +581,43 @@ t.test(
     await g.isAtRest(t, 'after a full disk');
     const { gateway, log } = g.gateway.stats();
     t.equal(gateway.records, log.durableOffset, 'what was answered is what is there');
-    await g.end(t);
+    await until(() => logged(lines[1]) > 0, 'that it goes on is logged');
+    t.same(lines.map(logged), [1, 1], 'each once');
+    await g.end(t, [lines[0]]);
   },
 );
+
+t.test(
+  'a drain on a full disk says what is left before the log is closed',
+  { skip: process.getuid?.() === 0 ? false : 'mounting a small disk needs root' },
+  async (t) => {
+    const disk = SmallDisk.make('tmpfs', 12 * KIB * KIB);
+    t.teardown(() => disk.unmount());
+    disk.leave(4 * KIB * KIB);
+    const options = { shedAgeMs: 0, maxBlockMs: 60_000, drainMs: 200 };
+    const g = await Inside.start(t, options, { dir: join(disk.dir, 'log') });
+    const waiting = await fillDisk(g);
+    t.ok(waiting.length > 0, `${waiting.length} are held`);
+    void Promise.allSettled(waiting);
+    await t.rejects(g.gateway.end(), { code: 'DISK_FULL' });
+    const left = g.lines.filter((line) => /drainMs/.test(line.msg)) as {
+      level: number;
+      msg: string;
+      requests?: number;
+    }[];
+    t.match(left, [{ level: 50, requests: Number }]);
+    t.ok(left[0].requests! > 0 && left[0].requests! <= waiting.length, `${left[0].requests} are left`);
+  },
+);
+
+t.test('a drain that cuts peers who owe nothing leaves no request', async (t) => {
+  const g = await Inside.start(t, { drainMs: 200 });
+  const half = await Raw.connect(g.port);
+  half.write('GET /healthz HTTP/1.1\r\nHo');
+  await ask(g.port, { path: '/healthz' });
+  t.same(await g.end(t), { requests: 0, connections: 1 });
+  t.match(
+    g.lines.filter((line) => /drainMs/.test(line.msg)),
+    [{ level: 40, requests: 0, connections: 1 }],
+  );
+});

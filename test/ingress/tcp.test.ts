@@ -30,6 +30,7 @@ import {
   type Welcome,
 } from '../../src/codec/frames.ts';
 import { DedupeTable, MAX_RUNS, type Dedupe, type Remembered } from '../../src/flow/dedupe.ts';
+import { Pulse } from '../../src/ingress/pulse.ts';
 import { TcpConnection } from '../../src/ingress/tcp.ts';
 import {
   tcpLimits,
@@ -177,6 +178,7 @@ class TestHost implements TcpHost {
 /** The server's socket, with chunks cut where the test says, and writes that end when it says. */
 class Pipe extends Duplex {
   writes = 0;
+  bytesWritten = 0;
   /** Writes wait while set, as for a peer that does not read. */
   #held: (() => void)[] | undefined;
   readonly #onBytes: (chunk: Uint8Array) => void;
@@ -205,6 +207,7 @@ class Pipe extends Duplex {
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     const go = (): void => {
       this.writes++;
+      this.bytesWritten += chunk.length;
       this.#onBytes(chunk);
       done();
     };
@@ -1135,6 +1138,40 @@ t.test('frames without an answer are bounded: no more are read until some have o
     client.runs.reduce((sum, r) => sum + r.records, 0),
     100,
   );
+});
+
+t.test('whoever waits hears something at every beat, and nobody else', async (t) => {
+  const host = new TestHost();
+  const client = await open(host);
+  const pulse = new Pulse(client.pipe as unknown as Socket, () => client.connection.owes);
+  const heard = async (which: PipeClient, beating: Pulse): Promise<number> => {
+    const before = which.count(frameType.credit);
+    beating.beat();
+    await turns();
+    return which.count(frameType.credit) - before;
+  };
+  t.equal(await heard(client, pulse), 0, 'WELCOME has just been written');
+  t.equal(await heard(client, pulse), 0, 'it waits for nothing');
+  client.send(append(0));
+  await until('the append', () => host.calls.length === 1);
+  const { credit } = client;
+  for (let i = 0; i < 3; i++) t.equal(await heard(client, pulse), 1, 'its record is held');
+  t.equal(client.credit, credit, 'of nothing');
+
+  const newer = new PipeClient(host);
+  const newerPulse = new Pulse(newer.pipe as unknown as Socket, () => newer.connection.owes);
+  t.equal(await heard(newer, newerPulse), 0, 'before HELLO');
+  newer.send(hello(0));
+  await turns();
+  t.equal(newer.welcome, undefined);
+  t.equal(await heard(newer, newerPulse), 1, 'its producer is held by an older connection');
+  t.equal(await heard(client, pulse), 0, 'which was cut');
+  host.calls[0].durableAt(0);
+  await until('WELCOME', () => newer.welcome !== undefined);
+  newer.send(encodeStream(1, 'orders'), append(0));
+  await until('an ACK', () => newer.acked === 1);
+  await heard(newer, newerPulse);
+  t.equal(await heard(newer, newerPulse), 0, 'all is answered');
 });
 
 t.test('no HELLO, half a HELLO, half a frame: cut after their time', async (t) => {

@@ -77,14 +77,14 @@ export class Inside {
     t.same(held, { ingressBytes: 0, answerBytes: 0, queuedBytes: 0, paused: 0 }, `${when}: at rest`);
   }
 
-  /** Ends it: nobody may be left without an answer, and nothing may have been called a bug. */
-  async end(t: Test): Promise<Left> {
+  /** Ends it: nobody may be left without an answer, and nothing may have been called a bug. @param errors what was to be logged */
+  async end(t: Test, errors: readonly string[] = []): Promise<Left> {
     const left = await this.gateway.end();
     t.equal(left.requests, 0, 'every request was answered');
     t.same(
       this.lines.filter((l) => l.level >= 50).map((l) => l.msg),
-      [],
-      'nothing was logged as an error',
+      errors,
+      'nothing else was logged as an error',
     );
     return left;
   }
