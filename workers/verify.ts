@@ -1,6 +1,6 @@
-// Thread entry: one more thread of a verify. Everything it needs comes in workerData.
+// Thread entry: one more thread of a verify. What it is to check comes in a message.
 
-import { parentPort, workerData } from 'node:worker_threads';
-import { runVerifyThread, type VerifyThreadData } from '../src/pipeline/verify.ts';
+import { parentPort } from 'node:worker_threads';
+import { runVerifyThread } from '../src/pipeline/verify.ts';
 
-runVerifyThread(workerData as VerifyThreadData, parentPort!);
+runVerifyThread(parentPort!);

@@ -6,12 +6,15 @@
 // Limits: VERIFY_THREADS threads, one per VERIFY_THREAD_BYTES of segments, each with one buffer of READ_CHUNK_BYTES or the
 // largest batch.
 
+import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { MessagePort, Worker } from 'node:worker_threads';
 import { fromErrorMessage, reasonOf, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
 import { READ_CHUNK_BYTES, VERIFY_THREAD_BYTES, VERIFY_THREADS } from '../base/limits.ts';
-import { recover, type Recovered } from '../log/recovery.ts';
+import { segmentName, sortNames } from '../log/names.ts';
+import { recover } from '../log/recovery.ts';
 import {
   checkSegment,
   segmentChecks,
@@ -49,26 +52,34 @@ function* takeChecks(io: FileIo, { dir, checks, next }: VerifyThreadData): Gener
       yield { number, bytesRead: io.bytesRead - before, report };
     } catch (error) {
       if (!(error instanceof SpillwayError)) throw error;
-      takeNoMore(next, checks);
+      Atomics.store(next, 0, checks.length);
       yield { number, bytesRead: io.bytesRead - before, failed: toErrorMessage(error) };
     }
   }
 }
 
-function takeNoMore(next: Int32Array, checks: readonly SegmentCheck[]): void {
-  Atomics.store(next, 0, checks.length);
+/** The body of workers/verify.ts. It starts while recovery looks at the log, and is told what to check after that. */
+export function runVerifyThread(port: MessagePort): void {
+  port.once('message', (data: VerifyThreadData) => {
+    const io = readerIo();
+    for (const checked of takeChecks(io, data)) port.postMessage(checked);
+    io.destroy();
+  });
 }
 
-/** The body of workers/verify.ts. */
-export function runVerifyThread(data: VerifyThreadData, port: MessagePort): void {
-  const io = readerIo();
-  for (const checked of takeChecks(io, data)) port.postMessage(checked);
-  io.destroy();
-}
-
-function threadsFor(found: Recovered): number {
-  const bytes = found.segments.reduce((sum, s) => sum + s.fileBytes, 0);
-  return Math.min(availableParallelism(), VERIFY_THREADS, Math.floor(bytes / VERIFY_THREAD_BYTES));
+/** By the size of the segments. Where they cannot be looked at, recovery will say why. */
+function threadsFor(dir: string): number {
+  const most = Math.min(availableParallelism(), VERIFY_THREADS);
+  let bytes = 0;
+  try {
+    for (const baseOffset of sortNames(readdirSync(dir)).segments) {
+      bytes += statSync(join(dir, segmentName(baseOffset)), { throwIfNoEntry: false })?.size ?? 0;
+      if (bytes >= most * VERIFY_THREAD_BYTES) break;
+    }
+  } catch {
+    return 1;
+  }
+  return Math.min(most, Math.floor(bytes / VERIFY_THREAD_BYTES));
 }
 
 export interface VerifyOptions {
@@ -81,13 +92,14 @@ export interface VerifyOptions {
 /** @throws as `verify` of log/verify.ts; WORKER_DIED where a thread took a segment and ended without a word of it */
 export async function verifyOnThreads(dir: string, options: VerifyOptions = {}): Promise<Verified> {
   const io = readerIo();
+  const crew = new Crew();
   try {
+    crew.start((options.threads ?? threadsFor(dir)) - 1);
     const found = recover(io, dir);
-    const checks = segmentChecks(found);
-    const threads = Math.min(checks.length, options.threads ?? threadsFor(found));
-    const reports = await checkAll(io, dir, checks, threads, options.onProgress ?? (() => undefined));
+    const reports = await checkAll(io, dir, segmentChecks(found), crew, options.onProgress);
     return sumUp(io, dir, found, reports);
   } finally {
+    await crew.end();
     io.destroy();
   }
 }
@@ -96,51 +108,67 @@ async function checkAll(
   io: FileIo,
   dir: string,
   checks: readonly SegmentCheck[],
-  threads: number,
-  onProgress: (bytes: number) => void | Promise<void>,
+  crew: Crew,
+  onProgress: VerifyOptions['onProgress'] = () => undefined,
 ): Promise<SegmentReport[]> {
   const data: VerifyThreadData = { dir, checks, next: new Int32Array(new SharedArrayBuffer(4)) };
-  const done: Checked[] = [];
-  let bytesRead = io.bytesRead;
-  const hear = (checked: Checked): void => {
-    done.push(checked);
-    bytesRead += checked.bytesRead;
-  };
-  let died: string | undefined;
-  const joined: Promise<void>[] = [];
-  try {
-    while (joined.length < threads - 1) {
-      const worker = startWorker('verify', data);
-      joined.push(join(worker, hear, (why) => (died ??= why)));
-    }
-    for (const checked of takeChecks(io, data)) {
-      hear(checked);
-      // What the other threads have said by now is heard here.
-      await setImmediate();
-      await onProgress(bytesRead);
-    }
-  } finally {
-    takeNoMore(data.next, checks);
-    await Promise.all(joined);
+  const before = io.bytesRead;
+  crew.tell(data);
+  for (const checked of takeChecks(io, data)) {
+    crew.hear(checked);
+    // What the others have said by now is heard here.
+    await setImmediate();
+    await onProgress(before + crew.bytesRead);
   }
-  await onProgress(bytesRead);
-  done.sort((a, b) => a.number - b.number);
-  const reports = done.map((checked) => {
+  await crew.join();
+  await onProgress(before + crew.bytesRead);
+  crew.checked.sort((a, b) => a.number - b.number);
+  const reports = crew.checked.map((checked) => {
     if ('failed' in checked) throw fromErrorMessage(checked.failed);
     return checked.report;
   });
   if (reports.length < checks.length) {
-    throw new SpillwayError(
-      'WORKER_DIED',
-      `verify: a thread ended in the midst of a segment: ${died ?? 'without a word'}`,
-    );
+    const why = crew.died ?? 'without a word';
+    throw new SpillwayError('WORKER_DIED', `verify: a thread ended in the midst of a segment: ${why}`);
   }
   return reports;
 }
 
-/** Resolves once the thread is gone. @param onDeath called where it ends by an error */
-function join(worker: Worker, hear: (checked: Checked) => void, onDeath: (why: string) => void): Promise<void> {
-  worker.on('message', hear);
-  worker.on('error', (error) => onDeath(reasonOf(error)));
-  return new Promise((resolve) => worker.on('exit', () => resolve()));
+/** The other threads, and what all have found. */
+class Crew {
+  readonly checked: Checked[] = [];
+  bytesRead = 0;
+  /** The error by which one ended. */
+  died: string | undefined;
+  readonly #workers: Worker[] = [];
+  readonly #ended: Promise<void>[] = [];
+
+  start(count: number): void {
+    while (this.#workers.length < count) {
+      const worker = startWorker('verify', undefined);
+      worker.on('message', (checked: Checked) => this.hear(checked));
+      worker.on('error', (error) => (this.died ??= reasonOf(error)));
+      this.#ended.push(new Promise((resolve) => worker.on('exit', () => resolve())));
+      this.#workers.push(worker);
+    }
+  }
+
+  tell(data: VerifyThreadData): void {
+    for (const worker of this.#workers) worker.postMessage(data);
+  }
+
+  hear(checked: Checked): void {
+    this.checked.push(checked);
+    this.bytesRead += checked.bytesRead;
+  }
+
+  /** Resolves once all have come to their end, and been heard. */
+  async join(): Promise<void> {
+    await Promise.all(this.#ended);
+  }
+
+  /** Ends those that are still there. */
+  async end(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
 }

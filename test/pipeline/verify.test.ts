@@ -107,9 +107,10 @@ for (const count of [2, THREADS]) {
 t.test('what is no log is refused in the same words', async (t) => {
   const foreign = directory(t);
   writeFileSync(join(foreign, 'letter.txt'), 'x');
-  for (const where of [foreign, join(foreign, 'nothing-here')]) {
+  for (const where of [foreign, join(foreign, 'nothing-here'), join(foreign, 'letter.txt')]) {
     const { code, message } = thrown(() => verify(new JsIo(), where));
     await t.rejects(verifyOnThreads(where), { code, message });
+    await t.rejects(verifyOnThreads(where, { threads: THREADS }), { code, message });
   }
 });
 
