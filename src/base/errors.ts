@@ -81,8 +81,8 @@ export const errorKinds = {
     exit: 1,
     status: 503,
     meaning:
-      'The commit worker ended unexpectedly. Reopen the log; records whose append was rejected with this code ' +
-      'may or may not be in it.',
+      'A thread ended unexpectedly. Where it was the commit worker: reopen the log; records whose append was rejected ' +
+      'with this code may or may not be in it.',
   },
   DISK_FULL: {
     retryable: true,
