@@ -338,6 +338,11 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
 
+/** True for "no such file", also where a name leads nowhere. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof SpillwayError && error.details.errno === 'ENOENT';
+}
+
 /** True for "no room on the device": back-pressure, not damage. */
 export function isDiskFull(error: unknown): boolean {
   const errno = errnoOf(error);

@@ -2,13 +2,14 @@
 // against what they index. Goes on behind damage, so that all of it is reported. Needs no lock: what a live writer is
 // just writing looks like a torn tail.
 
-import type { Problem } from '../base/errors.ts';
+import { join } from 'node:path';
+import { isMissing, type Problem } from '../base/errors.ts';
 import { READ_CHUNK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { countRecords, decodeStreamTable } from './format.ts';
-import { indexName, segmentName } from './names.ts';
+import { indexName, segmentName, sortNames } from './names.ts';
 import { readIndex } from './index-file.ts';
-import { isGone, recover, type Recovered } from './recovery.ts';
+import { freedSince, missing, recover, type Recovered } from './recovery.ts';
 import { scanSegment } from './scan.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -86,7 +87,9 @@ export function checkSegment(io: FileIo, dir: string, check: SegmentCheck, buffe
     walkSegment(io, dir, check, report, buffer);
   } catch (error) {
     // Truncated by a live writer while it was read.
-    if (!isGone(io, dir, segmentName(check.baseOffset))) throw error;
+    if (freedSince(io, dir, check.baseOffset, check.mustReach) !== undefined) return report;
+    if (!isMissing(error)) throw error;
+    report.problems.push(missing(check.baseOffset, check.mustReach));
   }
   return report;
 }
@@ -107,8 +110,8 @@ export function sumUp(io: FileIo, dir: string, found: Recovered, reports: readon
     const message = 'there is an index but no segment';
     problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
   }
-  // A file that is gone by now was removed by a live writer; what looked wrong in it was the removal.
-  const real = unique(problems).filter((p) => stillTrue(io, dir, p));
+  // What a live writer has freed by now looked wrong because it was being freed.
+  const real = unique(problems).filter((p) => !isFreed(io, dir, found, p));
   const empty = totals.records === 0;
   return {
     ok: real.length === 0,
@@ -167,7 +170,7 @@ function verifyIndex(
   const { baseOffset } = check;
   if (!check.hasIndex) {
     // One that is there by now was written by a live writer, of more than was walked through.
-    if (isGone(io, dir, indexName(baseOffset)) && check.hasNext) {
+    if (check.hasNext && !io.exists(join(dir, indexName(baseOffset)))) {
       const message = 'the index is missing; it is made again at the next open for writing';
       problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
     }
@@ -184,9 +187,12 @@ function verifyIndex(
   }
 }
 
-function stillTrue(io: FileIo, dir: string, p: Problem): boolean {
-  if (p.file.endsWith('.seg')) return !isGone(io, dir, p.file);
-  return !p.file.endsWith('.idx') || !isGone(io, dir, p.file) || !isGone(io, dir, p.file.replace('.idx', '.seg'));
+function isFreed(io: FileIo, dir: string, { listing, checkpoint }: Recovered, p: Problem): boolean {
+  const { segments, indexes } = sortNames([p.file]);
+  const [baseOffset] = [...segments, ...indexes];
+  if (baseOffset === undefined) return false;
+  const next = listing.segments.find((s) => s > baseOffset);
+  return freedSince(io, dir, baseOffset, next ?? checkpoint?.durableOffset ?? 0) !== undefined;
 }
 
 /** Recovery and the full walk find the same damage at the end of the log; it is told once. */

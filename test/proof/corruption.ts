@@ -166,7 +166,7 @@ function tables(s: Subject, killed: Subject, truncated: Subject, young: Subject)
     ['young', young],
   ] as const)
     made.push({
-      claim: `each file of a ${ending} log deleted, each two of them, all segments`,
+      claim: `each file of a ${ending} log deleted, each two of them, all segments; names that lead nowhere`,
       unit: 'deletions',
       subject,
       ...all(deletions(ending, subject)),

@@ -171,6 +171,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'proof/explorer',
   },
   {
+    name: 'a segment that cannot be opened counts as truncated by a live writer, also when the log is opened',
+    patches: [
+      {
+        file: 'src/log/recovery.ts',
+        find: "const start = who === 'visitor' ? freedSince(io, dir, baseOffset, reach) : undefined;",
+        replace: 'const start = found === undefined ? next : undefined;',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
     name: 'a failed durable write does not poison the log',
     patches: [
       { file: 'src/log/log.ts', find: 'if (this.#poison !== undefined) throw this.#poison;\n    if', replace: 'if' },

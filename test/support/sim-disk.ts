@@ -144,6 +144,8 @@ export class SimDisk implements FileIo {
   #entries: Entries = new Map([['/', null]]);
   #stableEntries: Entries = new Map([['/', null]]);
   #changes: DirectoryChange[] = [];
+  /** Names that lead nowhere: listed, and not to be opened. */
+  readonly #leadNowhere = new Set<string>();
   #open = new Map<number, { path: string; file: File }>();
   #nextFd = 3;
   #submitted: { fd: number; bytes: Uint8Array; position: number; error?: unknown; done: boolean }[] = [];
@@ -162,7 +164,7 @@ export class SimDisk implements FileIo {
         file = new File();
         this.#change({ dir: dirname(path), removes: undefined, sets: [path, file] });
       }
-      if (file === undefined || file === null) throw this.#error('ENOENT', 'open', path);
+      if (file === undefined || file === null || this.#leadNowhere.has(path)) throw this.#error('ENOENT', 'open', path);
       this.#open.set(this.#nextFd, { path, file });
       return this.#nextFd++;
     });
@@ -318,6 +320,17 @@ export class SimDisk implements FileIo {
     file.stable = file.bytes.slice();
   }
 
+  /** As where a file was moved to another disk, a link was left in its place, and that disk is not mounted. */
+  leadNowhere(path: string): void {
+    if (!this.#entries.has(path)) throw this.#error('ENOENT', 'leadNowhere', path);
+    this.#leadNowhere.add(path);
+  }
+
+  /** Whether there is such a file, and its name leads to it. */
+  hasFile(path: string): boolean {
+    return this.#entries.get(path) instanceof File && !this.#leadNowhere.has(path);
+  }
+
   fileBytes(path: string): Uint8Array {
     const file = this.#entries.get(path);
     if (!(file instanceof File)) throw this.#error('ENOENT', 'fileBytes', path);
@@ -392,6 +405,7 @@ export class SimDisk implements FileIo {
     next.#stableEntries = stableEntries;
     next.#changes = [...changes];
     next.#nextFd = this.#nextFd;
+    for (const path of this.#leadNowhere) next.#leadNowhere.add(path);
     return next;
   }
 
@@ -456,6 +470,7 @@ export class SimDisk implements FileIo {
 
   #apply(entries: Entries, change: DirectoryChange): void {
     if (change.removes !== undefined) entries.delete(change.removes);
+    if (change.sets !== undefined && entries === this.#entries) this.#leadNowhere.delete(change.sets[0]);
     if (change.sets !== undefined) entries.set(...change.sets);
   }
 
