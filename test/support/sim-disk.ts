@@ -31,6 +31,7 @@ export type SimCall =
   | 'read'
   | 'size'
   | 'list'
+  | 'exists'
   | 'mkdir';
 
 /** What happens to a call: it works; the power goes in its midst; or it fails, a write after `wrote` of its bytes. */
@@ -294,7 +295,7 @@ export class SimDisk implements FileIo {
   }
 
   exists(path: string): boolean {
-    return this.#entries.has(path);
+    return this.#call('exists', path, () => this.#entries.has(path));
   }
 
   makeDir(path: string): void {
