@@ -182,6 +182,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'proof/corruption',
   },
   {
+    name: 'a lock is judged by its process id, whatever the pid namespace',
+    patches: [{ file: 'src/log/lock.ts', find: '  if (!canBeSeen(holder)) return true;\n', replace: '' }],
+    caughtBy: 'log/lock',
+  },
+  {
     name: 'a failed durable write does not poison the log',
     patches: [
       { file: 'src/log/log.ts', find: 'if (this.#poison !== undefined) throw this.#poison;\n    if', replace: 'if' },
