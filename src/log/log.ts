@@ -349,7 +349,7 @@ export class Log {
     if (!found.sealed) {
       const path = join(this.#dir, segmentName(baseOffset));
       const fd = this.#io.open(path, 'write', isLast);
-      rewriteLastBatch(this.#io, fd, path, index);
+      rewriteLastBatch(this.#io, fd, path, index, salt);
       if (isLast) {
         const header = { epoch: index.epoch, salt, baseOffset, segmentBytes: fileBytes, createdAtMs };
         this.#active = { fd, header, index };

@@ -187,6 +187,11 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'log/lock',
   },
   {
+    name: 'the last batch is written again without a check of what was read again',
+    patches: [{ file: 'src/log/tail.ts', find: '  if (!isFound) {', replace: '  if (!isFound && position < 0) {' }],
+    caughtBy: 'proof/faults',
+  },
+  {
     name: 'a failed durable write does not poison the log',
     patches: [
       { file: 'src/log/log.ts', find: 'if (this.#poison !== undefined) throw this.#poison;\n    if', replace: 'if' },

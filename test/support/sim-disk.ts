@@ -3,7 +3,8 @@
 //  - `sync` moves a file's pages and size to stable storage, `syncDir` a directory's entries; `durableWrite` with one call
 //    (modes direct and buffered) only the pages that it wrote, as RWF_DSYNC does;
 //  - after a sync that failed, the pages count as clean though they are not: a second sync reports success and saves
-//    nothing (PostgreSQL's "fsyncgate", 2018). `syncsAfterFailure` counts who tries;
+//    nothing (PostgreSQL's "fsyncgate", 2018). `syncsAfterFailure` counts who tries. Clean pages may be evicted at any moment, and
+//    are read from stable storage then: `evict` does it;
 //  - a power cut (`crash`) keeps or loses each unsynced page by itself, in any of the versions that it had since the last
 //    sync, whole or torn into sectors of 512 bytes; keeps or loses each unsynced directory entry and each new size;
 //  - a kill (`afterKill`) keeps all of the cache;
@@ -101,6 +102,18 @@ class File {
       this.stable.set(this.bytes.subarray(at, at + BLOCK_BYTES), at);
       this.unsynced.delete(page);
     }
+  }
+
+  /** What a failed sync left is dropped from the cache. */
+  evict(): void {
+    for (const page of this.lost) {
+      const at = page * BLOCK_BYTES;
+      const clean = new Uint8Array(Math.min(BLOCK_BYTES, this.bytes.length - at));
+      clean.set(this.stable.subarray(at, at + clean.length));
+      this.bytes.set(clean, at);
+      this.unsynced.delete(page);
+    }
+    this.lost.clear();
   }
 
   copy(): File {
@@ -311,6 +324,15 @@ export class SimDisk implements FileIo {
 
   destroy(): void {
     this.#open.clear();
+  }
+
+  /** Whether a sync has failed whose pages are still in the cache. */
+  get mayEvict(): boolean {
+    return [...this.#allFiles()].some((file) => file.lost.size > 0);
+  }
+
+  evict(): void {
+    for (const file of this.#allFiles()) file.evict();
   }
 
   /** Changes bytes of a file in cache and on stable storage alike: damage, for which nobody is to blame. */

@@ -82,6 +82,12 @@ export class Life {
     return this.#log?.poison !== undefined;
   }
 
+  /** After an opening: what it found is durable from then on, what it did not find is gone. */
+  decide(): void {
+    this.model.acknowledge(this.log.durableOffset);
+    this.model.attempted = [];
+  }
+
   /** Does one step; the model learns what was acknowledged, also where the step fails. */
   do(step: Step): void {
     try {
