@@ -10,7 +10,7 @@
 import { basename } from 'node:path';
 import { SpillwayError } from '../../src/base/errors.ts';
 import { CHECKPOINT_FILE } from '../../src/log/names.ts';
-import { checkRecovery, cutShort, Life, Model, type Doing, type Step } from '../support/sim-life.ts';
+import { checkRecovery, cutShort, Life, Model, NO_ROOM, type Doing, type Step } from '../support/sim-life.ts';
 import { SimDisk, type SimCall, type SimDiskOptions } from '../support/sim-disk.ts';
 import { repeatCommand, VIOLATIONS_SHOWN, type Claim, type ProofContext } from './proof.ts';
 
@@ -20,7 +20,9 @@ const script: readonly Step[] = [
   'appendOverlapped',
   'appendOverlapped',
   'roll',
-  'append',
+  // As many at once as there may be: each needs a buffer of its own.
+  'appendOverlapped',
+  'appendOverlapped',
   'appendOverlapped',
   'truncate',
   'roll',
@@ -36,7 +38,6 @@ const script: readonly Step[] = [
 const errors = ['EIO', 'ENOSPC', 'EDQUOT', 'EINTR', 'EROFS', 'ENOENT'] as const;
 /** Calls that take a name: to others ENOENT is no answer. */
 const byName = /^(open|exists|rename|unlink) /;
-const noRoom: readonly string[] = ['ENOSPC', 'EDQUOT'];
 
 interface Story {
   readonly disk: SimDiskOptions;
@@ -125,7 +126,7 @@ function live({ disk: options, killed, script: steps }: Story, { at, errno, fore
       return 'works';
     }
     failedCall ??= `${call} ${path}`;
-    mustGoOn = !forever && noRoom.includes(errno) && prepares(life.doing, found, call, path);
+    mustGoOn = !forever && NO_ROOM.includes(errno) && prepares(life.doing, found, call, path);
     return { errno, wrote };
   };
   let stopped: string | undefined;
