@@ -243,7 +243,9 @@ function tables({ closed: s, killed, truncated, young, idle, large }: Subjects):
       ...all(deletions(ending, subject)),
       judge: judgeDeleted,
     });
-  return made;
+  // The short ones first: what they find is told within a second.
+  const cases = (table: Table): number => Math.min(table.quickCases, table.total);
+  return made.sort((a, b) => cases(a) - cases(b));
 }
 
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {

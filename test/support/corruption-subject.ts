@@ -132,8 +132,16 @@ export function makeLarge(): Subject {
   const none = '';
   return {
     disk,
-    ...{ oldest: active, sealed: none, index: none, active, checkpoint: `${DIR}/${CHECKPOINT_FILE}`, spare: none },
-    ...{ lock: none, stale: new Uint8Array(0), start: 0, end: log.durableOffset },
+    oldest: active,
+    sealed: none,
+    index: none,
+    active,
+    checkpoint: `${DIR}/${CHECKPOINT_FILE}`,
+    spare: none,
+    lock: none,
+    stale: new Uint8Array(0),
+    start: 0,
+    end: log.durableOffset,
     batches: new Map([[active, batches]]),
     mayEnd: batches.at(-1)!.offset,
   };

@@ -27,8 +27,13 @@ export function optionsFor(dir: string, { shape, io, retention }: Setting): LogO
   const [maxRecords, maxBytes, lingerMs] = window;
   const retentionBytes = retention ? RETENTION_BYTES : 0;
   return {
-    ...{ dir, io, ...sizes, window: { maxRecords, maxBytes, lingerMs }, maxLanes: MAX_LANES },
-    ...{ retentionBytes, retentionMs: RETENTION_MS },
+    dir,
+    io,
+    ...sizes,
+    window: { maxRecords, maxBytes, lingerMs },
+    maxLanes: MAX_LANES,
+    retentionBytes,
+    retentionMs: RETENTION_MS,
   };
 }
 

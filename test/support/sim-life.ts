@@ -138,7 +138,8 @@ export class Life {
       } catch (error) {
         if (!isDiskFull(error) || this.isPoisoned || tries >= 3) throw error;
         // Waited for where nothing will get better: the commit loop would do so for ever.
-        if (!NO_ROOM.includes(errnoOf(error) ?? '')) throw new Error(`${errnoOf(error)} was taken for a full disk`);
+        if (!NO_ROOM.includes(errnoOf(error) ?? ''))
+          throw new Error(`${errnoOf(error)} was taken for a full disk`, { cause: error });
       }
     }
   }
