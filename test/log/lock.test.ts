@@ -137,11 +137,7 @@ for (const way of ways) {
       });
       t.teardown(() => child.kill('SIGKILL'));
       t.equal(((await once(child, 'message')) as [string])[0], 'held');
-      t.match(
-        thrown(() => DirectoryLock.take(io, dir)),
-        { code: 'LOCKED' },
-        'two writers on one host name',
-      );
+      t.throws(() => DirectoryLock.take(io, dir), { code: 'LOCKED' }, 'two writers on one host name');
     });
   }
 
