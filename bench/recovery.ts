@@ -22,8 +22,9 @@ import { open, type IoMode } from '../src/index.ts';
 import { Log } from '../src/log/log.ts';
 import { sortNames } from '../src/log/names.ts';
 import { INDEX_HEADER_BYTES } from '../src/log/segment-index.ts';
-import { verify, type Verified } from '../src/log/verify.ts';
-import { chooseIo, readerIo } from '../src/platform/choose-io.ts';
+import type { Verified } from '../src/log/verify.ts';
+import { verifyOnThreads } from '../src/pipeline/verify.ts';
+import { chooseIo } from '../src/platform/choose-io.ts';
 import { BenchError, parseArguments, runBench, type Bench, type Io } from './lib/bench.ts';
 import { PayloadCycle, SEED } from './lib/payloads.ts';
 import { MAX_UNDER_WAY_BYTES } from './lib/producer.ts';
@@ -85,19 +86,21 @@ async function openPublic(dir: string, io: Io): Promise<{ durableOffset: number 
   return { durableOffset };
 }
 
-function verifyTimed(dir: string): Verified & { readonly seconds: number } {
-  const io = readerIo();
+/** As the command line does it, with as many threads. */
+async function verifyTimed(dir: string): Promise<Verified & { readonly seconds: number }> {
   const startedMs = performance.now();
-  const found = verify(io, dir);
-  const seconds = (performance.now() - startedMs) / 1000;
-  io.destroy();
-  return { ...found, seconds };
+  const found = await verifyOnThreads(dir);
+  return { ...found, seconds: (performance.now() - startedMs) / 1000 };
 }
 
 async function child(task: string, dir: string, io: Io): Promise<void> {
   if (task === 'write') return await write(dir, io);
   const result =
-    task === 'open' ? openCounted(dir, io) : task === 'open-public' ? await openPublic(dir, io) : verifyTimed(dir);
+    task === 'open'
+      ? openCounted(dir, io)
+      : task === 'open-public'
+        ? await openPublic(dir, io)
+        : await verifyTimed(dir);
   process.stdout.write(JSON.stringify(result));
 }
 

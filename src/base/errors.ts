@@ -83,8 +83,8 @@ export const errorKinds = {
     exit: 1,
     status: 503,
     meaning:
-      'The commit worker ended unexpectedly. Reopen the log; records whose append was rejected with this code ' +
-      'may or may not be in it.',
+      'A thread ended unexpectedly. Where it was the commit worker: reopen the log; records whose append was rejected ' +
+      'with this code may or may not be in it.',
   },
   DISK_FULL: {
     retryable: true,
@@ -340,6 +340,11 @@ export function errnoOf(error: unknown): string | undefined {
   if (error instanceof SpillwayError) return error.details.errno;
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
+
+/** True for "no such file", also where a name leads nowhere. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof SpillwayError && error.details.errno === 'ENOENT';
 }
 
 /** True for "no room on the device": back-pressure, not damage. */

@@ -36,6 +36,10 @@ export const STREAM_MARKS = 1024;
 export const FILL_BYTES = 1024 * 1024;
 /** Bytes read in one call while scanning or reading: what was read is still in the processor's cache when it is checked. */
 export const READ_CHUNK_BYTES = 256 * 1024;
+/** Threads that check a log, at most: more of them wait for the same memory or disk. */
+export const VERIFY_THREADS = 4;
+/** One thread per so much of segments: to start another takes as long as to check about this. */
+export const VERIFY_THREAD_BYTES = 256 * 1024 * 1024;
 /** After this long without a record the durable end is written down, so that later damage to it shows. */
 export const IDLE_CHECKPOINT_MS = 1000;
 /** How long a close waits for a producer that does not read its acknowledgements. */

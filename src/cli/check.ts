@@ -2,7 +2,8 @@
 
 import { errorKinds } from '../base/errors.ts';
 import { formatBytes } from '../base/options.ts';
-import { inspect, verify } from '../log/verify.ts';
+import { inspect } from '../log/verify.ts';
+import { verifyOnThreads } from '../pipeline/verify.ts';
 import { readerIo } from '../platform/choose-io.ts';
 import { count, printJson, printTable } from './output.ts';
 
@@ -14,36 +15,31 @@ function warnForeign(foreign: readonly string[]): void {
 }
 
 /** @returns exit status: 0 whole, 3 damaged */
-export function verifyCommand(dir: string, json: boolean): number {
-  const io = readerIo();
-  try {
-    const result = verify(io, dir);
-    warnForeign(result.foreign);
-    for (const p of result.problems) {
-      process.stderr.write(
-        `spillway: ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message} [CORRUPT]\n`,
-      );
-    }
-    if (json) printJson(result);
-    else {
-      process.stdout.write(`${dir}: ${result.ok ? '0 problems' : `${result.problems.length} problem(s)`}\n`);
-      printTable([
-        [
-          'durable range',
-          result.firstOffset === null ? 'empty' : `offsets ${result.firstOffset} to ${result.lastOffset}`,
-        ],
-        ['records', `${count(result.records)} in ${count(result.batches)} batches, ${result.segments} segment(s)`],
-        ['payload bytes', count(result.bytes)],
-        [
-          'torn tail',
-          result.tornBytes === 0 ? 'none' : `${count(result.tornBytes)} bytes of a batch that was never acknowledged`,
-        ],
-      ]);
-    }
-    return result.ok ? 0 : errorKinds.CORRUPT.exit;
-  } finally {
-    io.destroy();
+export async function verifyCommand(dir: string, json: boolean): Promise<number> {
+  const result = await verifyOnThreads(dir);
+  warnForeign(result.foreign);
+  for (const p of result.problems) {
+    process.stderr.write(
+      `spillway: ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message} [CORRUPT]\n`,
+    );
   }
+  if (json) printJson(result);
+  else {
+    process.stdout.write(`${dir}: ${result.ok ? '0 problems' : `${result.problems.length} problem(s)`}\n`);
+    printTable([
+      [
+        'durable range',
+        result.firstOffset === null ? 'empty' : `offsets ${result.firstOffset} to ${result.lastOffset}`,
+      ],
+      ['records', `${count(result.records)} in ${count(result.batches)} batches, ${result.segments} segment(s)`],
+      ['payload bytes', count(result.bytes)],
+      [
+        'torn tail',
+        result.tornBytes === 0 ? 'none' : `${count(result.tornBytes)} bytes of a batch that was never acknowledged`,
+      ],
+    ]);
+  }
+  return result.ok ? 0 : errorKinds.CORRUPT.exit;
 }
 
 /** @returns exit status: 0, or 3 where recovery would refuse the log */

@@ -86,14 +86,15 @@ function program(): Command {
       },
     );
 
-  const check = (name: string, description: string, action: (dir: string, json: boolean) => number): void => {
+  type Check = (dir: string, json: boolean) => number | Promise<number>;
+  const check = (name: string, description: string, action: Check): void => {
     root
       .command(name)
       .description(description)
       .option('--dir <DIR>', 'directory of the log (required)')
       .option('--json', 'print one JSON object as the last line')
-      .action((o: { dir: string; json?: boolean }) => {
-        status = action(required(o, 'dir'), o.json === true);
+      .action(async (o: { dir: string; json?: boolean }) => {
+        status = await action(required(o, 'dir'), o.json === true);
       });
   };
   check('verify', 'check every batch and every record; exit 3 on damage', verifyCommand);

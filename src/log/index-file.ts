@@ -1,14 +1,21 @@
 // The index of a segment as a file.
 
 import { join } from 'node:path';
+import { isMissing } from '../base/errors.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import type { Invalid } from './format.ts';
 import { indexName } from './names.ts';
 import { INDEX_HEADER_BYTES, indexBytes, SegmentIndex } from './segment-index.ts';
 
-/** @throws IO_ERROR, with details.errno ENOENT where there is none */
+/** The index, or why there is none that can be used. @throws IO_ERROR */
 export function readIndex(io: FileIo, dir: string, baseOffset: number): SegmentIndex | Invalid {
-  const fd = io.open(join(dir, indexName(baseOffset)), 'read', false);
+  let fd: number;
+  try {
+    fd = io.open(join(dir, indexName(baseOffset)), 'read', false);
+  } catch (error) {
+    if (isMissing(error)) return { invalid: 'the index is missing' };
+    throw error;
+  }
   try {
     const size = io.size(fd);
     const head = new Uint8Array(INDEX_HEADER_BYTES);

@@ -1,8 +1,10 @@
 // One writer per directory. The kernel's advisory lock decides where there is one (native io): it ends with its holder,
 // whatever killed it. The file's text names the holder for the message, and decides alone where no such lock exists
-// (mode js): there a holder is alive if a process with that id and start time is.
+// (mode js): there a holder is alive if a process with that id and start time is. Process ids mean something only among the
+// processes that this one can see: of a holder with another host name, another boot or another pid namespace (a container on
+// the network of the host has its name) nobody can tell from here, so it is believed.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { SpillwayError } from '../base/errors.ts';
@@ -14,8 +16,35 @@ interface Holder {
   /** Start of the process in clock ticks after boot; '' where the system does not tell. Tells a reused id apart. */
   readonly startTicks: string;
   readonly host: string;
+  /** Which run of which kernel, and which of its pid namespaces; '' where the system does not tell. */
+  readonly bootId: string;
+  readonly pidNamespace: string;
   /** True where the holder also has the kernel's lock. */
   readonly kernelLock: boolean;
+}
+
+type Surroundings = Pick<Holder, 'host' | 'bootId' | 'pidNamespace'>;
+
+function orNothing(read: () => string): string {
+  try {
+    return read().trim();
+  } catch {
+    return '';
+  }
+}
+
+function surroundings(): Surroundings {
+  return {
+    host: hostname(),
+    bootId: orNothing(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')),
+    pidNamespace: orNothing(() => readlinkSync('/proc/self/ns/pid')),
+  };
+}
+
+/** Whether the holder's process id is one of those that can be asked about here. */
+function canBeSeen(holder: Holder): boolean {
+  const here = surroundings();
+  return (Object.keys(here) as (keyof Surroundings)[]).every((key) => holder[key] === here[key]);
 }
 
 const TEXT_BYTES = 512;
@@ -31,7 +60,7 @@ function startTicks(pid: number): string {
 }
 
 function isAlive(holder: Holder): boolean {
-  if (holder.host !== hostname()) return true; // cannot be seen from here: believe it
+  if (!canBeSeen(holder)) return true;
   try {
     process.kill(holder.pid, 0);
   } catch (error) {
@@ -49,23 +78,26 @@ function parseHolder(text: string): Holder | undefined {
   try {
     const holder = JSON.parse(text) as Partial<Holder>;
     return typeof holder.pid === 'number'
-      ? { startTicks: '', host: hostname(), kernelLock: false, ...holder, pid: holder.pid }
+      ? { startTicks: '', ...surroundings(), kernelLock: false, ...holder, pid: holder.pid }
       : undefined;
   } catch {
     return undefined; // empty, or torn by a crash while it was written: nobody holds it
   }
 }
 
-function locked(dir: string, holder: Holder | undefined): SpillwayError {
+/** @param byKernel the kernel says so, and with its holder's end it would say otherwise */
+function locked(dir: string, holder: Holder | undefined, byKernel: boolean): SpillwayError {
   const who =
     holder === undefined
       ? 'another process'
-      : holder.pid === process.pid && holder.host === hostname()
+      : holder.pid === process.pid && canBeSeen(holder)
         ? `this process (pid ${holder.pid})`
         : `process ${holder.pid} on ${holder.host}`;
-  // From here nobody can see whether it lives, and a container that is started again may have another name.
-  const elsewhere = holder !== undefined && holder.host !== hostname() && !holder.kernelLock;
-  const hint = elsewhere ? `; if that process is gone, remove ${join(dir, LOCK_FILE)}` : '';
+  // From here nobody can see whether it lives: a container that is started again, or a machine, is another place.
+  const elsewhere = holder !== undefined && !byKernel && !canBeSeen(holder);
+  const where =
+    elsewhere && holder.host === hostname() ? ' (in another container, or before the machine was started)' : '';
+  const hint = elsewhere ? `${where}; if that process is gone, remove ${join(dir, LOCK_FILE)}` : '';
   const message = `${dir} is open for writing by ${who}; a log has one writer at a time${hint}`;
   return new SpillwayError('LOCKED', message, { subject: dir });
 }
@@ -89,12 +121,12 @@ export class DirectoryLock {
     const free = kernelLock ?? true;
     if (!free || (holder !== undefined && !(kernelLock === true && holder.kernelLock) && isAlive(holder))) {
       io.close(fd);
-      throw locked(dir, holder);
+      throw locked(dir, holder, !free);
     }
     const me: Holder = {
       pid: process.pid,
       startTicks: startTicks(process.pid),
-      host: hostname(),
+      ...surroundings(),
       kernelLock: kernelLock === true,
     };
     io.write(fd, Buffer.from(JSON.stringify(me).padEnd(TEXT_BYTES)), 0);
@@ -109,7 +141,7 @@ export class DirectoryLock {
     const path = join(dir, LOCK_FILE);
     try {
       const holder = parseHolder(readFileSync(path, 'utf8'));
-      if (holder?.pid === process.pid && holder.host === hostname()) writeFileSync(path, ' '.repeat(TEXT_BYTES));
+      if (holder?.pid === process.pid && canBeSeen(holder)) writeFileSync(path, ' '.repeat(TEXT_BYTES));
     } catch {
       // No lock file, or not ours to write: then it keeps nobody out.
     }

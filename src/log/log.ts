@@ -90,7 +90,7 @@ export class Log {
    * @throws CORRUPT with every problem found; DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR
    */
   static open(deps: LogDependencies, options: StorageOptions): Log {
-    const recovered = recover(deps.io, options.dir);
+    const recovered = recover(deps.io, options.dir, 'writer');
     if (recovered.problems.length > 0) throw corrupt(options.dir, recovered.problems);
     return new Log(deps, options, recovered);
   }
@@ -129,6 +129,7 @@ export class Log {
     try {
       this.#activate();
       this.checkpoint();
+      this.retain();
     } catch (error) {
       // What is there can be read and truncated on a full disk too; the first append waits for room, as at any roll.
       if (!isDiskFull(error) || this.#sealed.length === 0 || this.#poison !== undefined) throw error;
@@ -231,17 +232,12 @@ export class Log {
   roll(): void {
     const active = this.#usable();
     this.settleAll();
-    if (active === undefined) {
-      this.#activate();
-      this.checkpoint();
-      return;
-    }
-    const { fd, index, header } = active;
-    if (index.batches === 0) {
+    if (active === undefined || active.index.batches === 0) {
       // Left by a run with smaller segments: too small for this batch, and empty.
       this.#activate();
-      this.#io.close(fd);
+      if (active !== undefined) this.#io.close(active.fd);
     } else {
+      const { fd, index, header } = active;
       writeIndex(this.#io, this.#dir, index);
       this.#activeIsSealed = true;
       this.#activate();
@@ -254,8 +250,8 @@ export class Log {
       });
       this.#io.close(fd);
       this.rolls++;
-      this.checkpoint();
     }
+    this.checkpoint();
     this.retain();
   }
 
@@ -277,12 +273,11 @@ export class Log {
     this.#freeObsolete();
   }
 
-  /** Applies retentionBytes and retentionMs. A file that cannot be removed is counted, and tried again. @throws POISONED */
+  /** Applies retentionBytes and retentionMs, and frees what could not be freed before. A file that cannot be removed is counted, and tried again. @throws POISONED */
   retain(): void {
     const start = retainedFrom(this.#sealed, this.#options, this.#clock.wallMs());
-    if (start === undefined) return;
     try {
-      this.truncateBefore(start);
+      this.truncateBefore(start ?? this.#startOffset);
     } catch (error) {
       if (this.#poison !== undefined) throw error;
       this.retentionFailures++;
@@ -355,7 +350,7 @@ export class Log {
     if (!found.sealed) {
       const path = join(this.#dir, segmentName(baseOffset));
       const fd = this.#io.open(path, 'write', isLast);
-      rewriteLastBatch(this.#io, fd, path, index);
+      rewriteLastBatch(this.#io, fd, path, index, salt);
       if (isLast) {
         const header = { epoch: index.epoch, salt, baseOffset, segmentBytes: fileBytes, createdAtMs };
         this.#active = { fd, header, index };
@@ -382,8 +377,10 @@ export class Log {
     this.#active = { fd, header, index: new SegmentIndex(header.baseOffset, header.epoch) };
   }
 
+  /** The newest segment stays until there is a next one: without any, the log looks as if it had lost it. */
   #freeObsolete(): void {
     for (let [s] = this.#sealed; s !== undefined && s.nextOffset <= this.#startOffset; [s] = this.#sealed) {
+      if (this.segments === 1) return;
       this.#free(s.baseOffset, s.fileBytes);
       this.#sealed.shift();
     }

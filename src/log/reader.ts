@@ -8,16 +8,16 @@
 // What is read: from sealed segments only the batches that hold the stream, from the offset on, by their index; from the
 // segment being written everything behind the position already read.
 
-import { SpillwayError } from '../base/errors.ts';
+import { isMissing, SpillwayError } from '../base/errors.ts';
 import { BLOCK_BYTES } from '../base/limits.ts';
 import type { LogRecord } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
-import { readCheckpoint } from './checkpoint.ts';
-import { decodeRecords, decodeStreamTable, type RecordFilter } from './format.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { decodeRecords, decodeStreamTable, type Invalid, type RecordFilter } from './format.ts';
 import { CHECKPOINT_FILE, segmentName } from './names.ts';
 import type { Places } from './places.ts';
 import { readIndex } from './index-file.ts';
-import { listDirectory } from './recovery.ts';
+import { checkpointOf, freedSince, listDirectory } from './recovery.ts';
 import { nextValidBatch } from './scan.ts';
 import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -164,10 +164,12 @@ export class LogReader {
     const base = listing.segments.findLast((s) => s <= this.#next);
     if (base === undefined) {
       if (listing.segments.length === 0) {
-        const durable = this.#knownDurable();
+        const checkpoint = this.#checkpoint();
+        const { durableOffset: durable, epoch } = 'invalid' in checkpoint ? { durableOffset: 0, epoch: 0 } : checkpoint;
         // Listed again: the first segment may have come in between.
-        if (durable <= this.#next || listDirectory(this.#io, this.#dir).segments.length > 0) return undefined;
-        throw this.#corrupt(segmentName(this.#next), 0, this.#next, 'all segments are missing', durable - 1);
+        if (epoch === 0 || listDirectory(this.#io, this.#dir).segments.length > 0) return undefined;
+        const last = durable > this.#next ? durable - 1 : null;
+        throw this.#corrupt(segmentName(this.#next), 0, this.#next, 'all segments are missing', last);
       }
       // Asked for after the listing: a start that had moved by then would be above what is wanted.
       const start = this.#startOffset();
@@ -175,7 +177,10 @@ export class LogReader {
       const [first] = listing.segments;
       throw this.#corrupt(segmentName(first), 0, this.#next, 'the segments before it are missing', first - 1);
     }
-    const file = this.#open(base);
+    const file = this.#open(
+      base,
+      listing.segments.find((s) => s > base),
+    );
     if (file === undefined) return 'moved';
     if (this.#buffer !== undefined) file.keepNothing(this.#buffer);
     const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
@@ -190,30 +195,31 @@ export class LogReader {
     return place;
   }
 
-  #open(base: number): SegmentFile | undefined {
-    let file;
+  /** @param next base offset of the segment behind it; undefined for the newest */
+  #open(base: number, next: number | undefined): SegmentFile | undefined {
+    let file: ReturnType<typeof SegmentFile.open>;
     try {
       file = SegmentFile.open(this.#io, this.#dir, base);
     } catch (error) {
-      if (error instanceof SpillwayError && error.details.errno === 'ENOENT') return undefined;
-      throw error;
+      if (!isMissing(error)) throw error;
+      file = { invalid: 'the segment is listed, and the file is missing' };
     }
     if (!('invalid' in file)) return file;
     if (file.newer === true) throw new SpillwayError('UNSUPPORTED_FORMAT', `${segmentName(base)}: ${file.invalid}`);
-    // Being recycled under our eyes, or damaged: the listing tells.
-    if (!listDirectory(this.#io, this.#dir).segments.includes(base)) return undefined;
-    throw this.#corrupt(segmentName(base), 0, base, file.invalid);
+    // Recycled under our eyes, or damaged: the start of the log tells. It moves before anything is freed.
+    const freed = freedSince(this.#io, this.#dir, base, next ?? base);
+    if (freed === undefined) {
+      const last = Math.max(next ?? 0, this.#knownDurable()) - 1;
+      throw this.#corrupt(segmentName(base), 0, base, file.invalid, last < base ? null : last);
+    }
+    if (freed > this.#next) throw this.#overtaken(freed);
+    return undefined;
   }
 
   #indexOf(file: SegmentFile): SegmentIndex | undefined {
-    try {
-      const index = readIndex(this.#io, this.#dir, file.baseOffset);
-      // A damaged index costs speed only: the segment itself is read.
-      return 'invalid' in index || index.epoch !== file.header.epoch ? undefined : index;
-    } catch (error) {
-      if (error instanceof SpillwayError && error.details.errno === 'ENOENT') return undefined;
-      throw error;
-    }
+    const index = readIndex(this.#io, this.#dir, file.baseOffset);
+    // A damaged index costs speed only: the segment itself is read.
+    return 'invalid' in index || index.epoch !== file.header.epoch ? undefined : index;
   }
 
   #seek(place: Place, index: SegmentIndex): void {
@@ -270,6 +276,10 @@ export class LogReader {
       const again = place.file.batchAt(place.position, place.offset);
       if (!('invalid' in again)) return again;
       const rolled = place.offset > place.file.baseOffset && this.#hasSegment(place.offset);
+      if (!rolled && this.#isReplaced(place)) {
+        this.#leave(place);
+        return 'moved';
+      }
       if (!rolled) throw this.#corrupt(place.file.name, place.position, place.offset, again.invalid);
     }
     return undefined;
@@ -278,7 +288,21 @@ export class LogReader {
   /** True where a batch that was not found is known to be durable: then it is damaged, not still to come. */
   #mustExist(place: Place, limit: number, segments: readonly number[]): boolean {
     if (place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset)) return true;
-    return this.#knownDurable() > place.offset;
+    return this.#knownDurable() > place.offset || this.#isNewerThan(place);
+  }
+
+  /** True where a segment behind this one was begun, as far as was written down: not to find it then is damage. */
+  #isNewerThan(place: Place): boolean {
+    const checkpoint = this.#checkpoint();
+    return !('invalid' in checkpoint) && checkpoint.epoch > place.file.header.epoch;
+  }
+
+  /** True where an empty segment of an earlier run was too small, and a larger one has its name now. */
+  #isReplaced(place: Place): boolean {
+    if (place.offset > place.file.baseOffset) return false;
+    const file = this.#open(place.file.baseOffset, undefined);
+    file?.close();
+    return file?.header.epoch !== place.file.header.epoch;
   }
 
   #syncBefore(place: Place, batch: Batch): void {
@@ -331,13 +355,14 @@ export class LogReader {
     }
     // Asked for before the listing: what was durable by then is in it.
     const durable = this.#knownDurable();
+    const isNewer = this.#isNewerThan(place);
     const { segments } = listDirectory(this.#io, this.#dir);
     // Without its own segment the reader was overtaken by truncation: `#locate` says so, or finds where to go on.
     if (segments.includes(nextOffset) || !segments.includes(place.file.baseOffset)) {
       this.#leave(place);
       return 'moved';
     }
-    if (durable > nextOffset || segments.some((s) => s > nextOffset)) {
+    if (durable > nextOffset || isNewer || segments.some((s) => s > nextOffset)) {
       throw this.#corrupt(segmentName(nextOffset), 0, nextOffset, 'the segment is missing');
     }
     return undefined;
@@ -350,10 +375,8 @@ export class LogReader {
     return 'invalid' in checkpoint ? 0 : checkpoint.durableOffset;
   }
 
-  #checkpoint(): ReturnType<typeof readCheckpoint> {
-    return this.#io.exists(`${this.#dir}/${CHECKPOINT_FILE}`)
-      ? readCheckpoint(this.#io, this.#dir)
-      : { invalid: 'the file is missing' };
+  #checkpoint(): Checkpoint | Invalid {
+    return checkpointOf(this.#io, this.#dir) ?? { invalid: 'the file is missing' };
   }
 
   #leave(place: Place): void {

@@ -2,7 +2,7 @@
 // reading it. `Log.open` acts on the result; `verify` and `inspect` print it.
 
 import { join } from 'node:path';
-import { SpillwayError, type Problem } from '../base/errors.ts';
+import { isMissing, SpillwayError, type Problem } from '../base/errors.ts';
 import { READ_CHUNK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { readCheckpoint, type Checkpoint } from './checkpoint.ts';
@@ -42,38 +42,57 @@ export interface Recovered {
 const LOOKS = 5;
 
 /**
- * Reads a directory. Damage is returned in `problems`, not thrown. A live writer may go on meanwhile: what only looks like
- * damage because of that is looked at again.
+ * Reads a directory. Damage is returned in `problems`, not thrown. Where the caller does not hold the lock a live writer may go
+ * on meanwhile: what only looks like damage because of that is looked at again. Who holds it is alone: then a segment that
+ * is not there is lost, and never one that somebody has truncated.
  * @throws DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR
  */
-export function recover(io: FileIo, dir: string): Recovered {
+export function recover(io: FileIo, dir: string, who: 'writer' | 'visitor' = 'visitor'): Recovered {
   for (let look = 1; ; look++) {
-    const found = lookAt(io, dir);
-    if (found.problems.length === 0 || look === LOOKS || !hasChanged(io, dir, found)) return found;
+    const found = lookAt(io, dir, who);
+    if (who === 'writer' || found.problems.length === 0 || look === LOOKS || !hasChanged(io, dir, found)) return found;
   }
 }
 
 function hasChanged(io: FileIo, dir: string, found: Recovered): boolean {
   const { segments } = listDirectory(io, dir);
-  return segments.join() !== found.listing.segments.join();
+  if (segments.join() !== found.listing.segments.join()) return true;
+  // A start that was read before a truncation does not fit a listing that was made after it.
+  const checkpoint = checkpointOf(io, dir);
+  const generation = checkpoint === undefined || 'invalid' in checkpoint ? undefined : checkpoint.generation;
+  return generation !== found.checkpoint?.generation;
 }
 
-/** True where a truncation has removed or recycled the file since it was listed. */
-export function isGone(io: FileIo, dir: string, file: string): boolean {
-  return !io.exists(join(dir, file));
+/** Undefined where there is none, also where its name leads nowhere. */
+export function checkpointOf(io: FileIo, dir: string): Checkpoint | Invalid | undefined {
+  try {
+    return readCheckpoint(io, dir);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
 }
 
-function lookAt(io: FileIo, dir: string): Recovered {
+/**
+ * The start of the log where a live writer has truncated a segment away since it was listed, or is about to; undefined where
+ * that is not so: then a file that cannot be opened is lost. A truncation writes the new start down before it frees
+ * anything, and the newest segment is never freed.
+ * @param reach offsets below it were in the segment
+ */
+export function freedSince(io: FileIo, dir: string, baseOffset: number, reach: number): number | undefined {
+  // The listing before the checkpoint: whoever freed what is not in it had written the start down by then.
+  const hasSuccessor = listDirectory(io, dir).segments.some((s) => s > baseOffset);
+  const checkpoint = checkpointOf(io, dir);
+  const start = checkpoint === undefined || 'invalid' in checkpoint ? 0 : checkpoint.startOffset;
+  return hasSuccessor && start > baseOffset && start >= reach ? start : undefined;
+}
+
+function lookAt(io: FileIo, dir: string, who: 'writer' | 'visitor'): Recovered {
   // The checkpoint before the listing: then the directory holds at least what it speaks of.
-  const early = io.exists(join(dir, CHECKPOINT_FILE)) ? readCheckpoint(io, dir) : undefined;
+  const early = checkpointOf(io, dir);
   const listing = listDirectory(io, dir);
   const problems: Problem[] = [];
-  const checkpoint = usable(
-    early ?? (listing.hasCheckpoint ? readCheckpoint(io, dir) : undefined),
-    dir,
-    listing,
-    problems,
-  );
+  const checkpoint = usable(early ?? checkpointOf(io, dir), dir, listing, problems);
   let startOffset = checkpoint?.startOffset ?? 0;
   const durableOffset = checkpoint?.durableOffset ?? 0;
   const segments: FoundSegment[] = [];
@@ -88,10 +107,16 @@ function lookAt(io: FileIo, dir: string): Recovered {
     }
     // A successor was activated only after this one was durable to its end.
     const mine: Problem[] = [];
-    const found = openIfThere(io, dir, baseOffset, listing, next ?? durableOffset, mine);
-    if (isGone(io, dir, segmentName(baseOffset))) {
-      startOffset = Math.max(startOffset, next ?? 0);
-      return;
+    const reach = next ?? durableOffset;
+    const found = openIfThere(io, dir, baseOffset, listing, reach, mine);
+    const isThere = io.exists(join(dir, segmentName(baseOffset)));
+    if (mine.length > 0 || !isThere) {
+      const start = who === 'visitor' ? freedSince(io, dir, baseOffset, reach) : undefined;
+      if (start !== undefined) {
+        startOffset = Math.max(startOffset, start);
+        return;
+      }
+      if (mine.length === 0) mine.push(missing(baseOffset, reach));
     }
     problems.push(...mine);
     if (found === undefined) return;
@@ -189,22 +214,27 @@ function gap(file: string, position: number, from: number, to: number): Problem 
   return { file, position, firstOffset: Math.min(from, to), lastOffset: Math.max(from, to) - 1, message };
 }
 
-/** Undefined too where the segment, or its index, vanished while it was opened. */
+/** A segment that is listed and cannot be opened. @param reach offsets below it were in it, at least */
+export function missing(baseOffset: number, reach: number): Problem {
+  const message = 'the segment is listed, and the file is missing';
+  return { ...wholeSegment(baseOffset, reach), message };
+}
+
+function wholeSegment(baseOffset: number, reach: number): Omit<Problem, 'message'> {
+  const lastOffset = reach > baseOffset ? reach - 1 : null;
+  return { file: segmentName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset };
+}
+
 function openIfThere(
   ...args: Parameters<typeof openSegment>
 ): { segment: FoundSegment; tornBytes: number } | undefined {
   try {
     return openSegment(...args);
   } catch (error) {
-    const [io, dir, baseOffset] = args;
-    if (
-      error instanceof SpillwayError &&
-      error.details.errno === 'ENOENT' &&
-      isGone(io, dir, segmentName(baseOffset))
-    ) {
-      return undefined;
-    }
-    throw error;
+    if (!isMissing(error)) throw error;
+    const [, , baseOffset, , reach, problems] = args;
+    problems.push(missing(baseOffset, reach));
+    return undefined;
   }
 }
 
@@ -219,15 +249,7 @@ function openSegment(
   const file = SegmentFile.open(io, dir, baseOffset);
   if ('invalid' in file) {
     refuseNewer(file, join(dir, segmentName(baseOffset)));
-    const next = listing.segments.find((s) => s > baseOffset);
-    const lastOffset = next !== undefined ? next - 1 : durableOffset > baseOffset ? durableOffset - 1 : null;
-    problems.push({
-      file: segmentName(baseOffset),
-      position: 0,
-      firstOffset: baseOffset,
-      lastOffset,
-      message: file.invalid,
-    });
+    problems.push({ ...wholeSegment(baseOffset, durableOffset), message: file.invalid });
     return undefined;
   }
   const { header, fileBytes } = file;

@@ -2,13 +2,14 @@
 // against what they index. Goes on behind damage, so that all of it is reported. Needs no lock: what a live writer is
 // just writing looks like a torn tail.
 
-import type { Problem } from '../base/errors.ts';
+import { join } from 'node:path';
+import { isMissing, type Problem } from '../base/errors.ts';
 import { READ_CHUNK_BYTES } from '../base/limits.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { countRecords, decodeStreamTable } from './format.ts';
-import { indexName, segmentName } from './names.ts';
+import { indexName, segmentName, sortNames } from './names.ts';
 import { readIndex } from './index-file.ts';
-import { isGone, recover, type Recovered } from './recovery.ts';
+import { freedSince, missing, recover, type Recovered } from './recovery.ts';
 import { scanSegment } from './scan.ts';
 import { SegmentFile } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -29,10 +30,22 @@ export interface Verified {
   readonly foreign: readonly string[];
 }
 
-interface Totals {
+/** One segment to check, with what recovery knows of it. Plain, so that another thread can be handed one. */
+export interface SegmentCheck {
+  readonly baseOffset: number;
+  /** Offsets below this one must be there. */
+  readonly mustReach: number;
+  /** Records below it are checked, not counted. */
+  readonly startOffset: number;
+  readonly hasIndex: boolean;
+  readonly hasNext: boolean;
+}
+
+export interface SegmentReport {
   records: number;
   bytes: number;
   batches: number;
+  readonly problems: Problem[];
 }
 
 /**
@@ -41,18 +54,55 @@ interface Totals {
  */
 export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => void = () => undefined): Verified {
   const found = recover(io, dir);
-  const problems = [...found.problems];
-  const totals: Totals = { records: 0, bytes: 0, batches: 0 };
   const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES);
-  for (const baseOffset of found.listing.segments) {
-    if (found.obsolete.includes(baseOffset)) continue;
-    try {
-      verifySegment(io, dir, baseOffset, found, totals, problems, buffer);
-    } catch (error) {
-      // Truncated by a live writer while it was read.
-      if (!isGone(io, dir, segmentName(baseOffset))) throw error;
-    }
+  const reports = segmentChecks(found).map((check) => {
+    const report = checkSegment(io, dir, check, buffer);
     onProgress(io.bytesRead);
+    return report;
+  });
+  return sumUp(io, dir, found, reports);
+}
+
+/** What is to be checked of what recovery found, ascending. Each check stands for itself. */
+export function segmentChecks(found: Recovered): SegmentCheck[] {
+  const { listing, checkpoint, obsolete, segments, startOffset } = found;
+  const all = listing.segments.map((baseOffset, i) => {
+    const next = listing.segments.at(i + 1);
+    const sealed = segments.find((s) => s.baseOffset === baseOffset && s.sealed);
+    return {
+      baseOffset,
+      mustReach: Math.max(sealed?.index.nextOffset ?? 0, next ?? checkpoint?.durableOffset ?? 0),
+      startOffset,
+      hasIndex: listing.indexes.has(baseOffset),
+      hasNext: next !== undefined,
+    };
+  });
+  return all.filter((check) => !obsolete.includes(check.baseOffset));
+}
+
+/** @param buffer for what is read @throws IO_ERROR */
+export function checkSegment(io: FileIo, dir: string, check: SegmentCheck, buffer: Uint8Array): SegmentReport {
+  const report: SegmentReport = { records: 0, bytes: 0, batches: 0, problems: [] };
+  try {
+    walkSegment(io, dir, check, report, buffer);
+  } catch (error) {
+    // Truncated by a live writer while it was read.
+    if (freedSince(io, dir, check.baseOffset, check.mustReach) !== undefined) return report;
+    if (!isMissing(error)) throw error;
+    report.problems.push(missing(check.baseOffset, check.mustReach));
+  }
+  return report;
+}
+
+/** @param reports of all checks, in their order */
+export function sumUp(io: FileIo, dir: string, found: Recovered, reports: readonly SegmentReport[]): Verified {
+  const problems = [...found.problems];
+  const totals = { records: 0, bytes: 0, batches: 0 };
+  for (const report of reports) {
+    totals.records += report.records;
+    totals.bytes += report.bytes;
+    totals.batches += report.batches;
+    problems.push(...report.problems);
   }
   for (const baseOffset of found.listing.indexes) {
     if (found.listing.segments.includes(baseOffset)) continue;
@@ -60,8 +110,8 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
     const message = 'there is an index but no segment';
     problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
   }
-  // A file that is gone by now was removed by a live writer; what looked wrong in it was the removal.
-  const real = unique(problems).filter((p) => stillTrue(io, dir, p));
+  // What a live writer has freed by now looked wrong because it was being freed.
+  const real = unique(problems).filter((p) => !isFreed(io, dir, found, p));
   const empty = totals.records === 0;
   return {
     ok: real.length === 0,
@@ -75,48 +125,36 @@ export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => v
   };
 }
 
-function verifySegment(
-  io: FileIo,
-  dir: string,
-  baseOffset: number,
-  found: Recovered,
-  totals: Totals,
-  problems: Problem[],
-  buffer: Uint8Array,
-): void {
-  const file = SegmentFile.open(io, dir, baseOffset);
+function walkSegment(io: FileIo, dir: string, check: SegmentCheck, report: SegmentReport, buffer: Uint8Array): void {
+  const file = SegmentFile.open(io, dir, check.baseOffset);
   if ('invalid' in file) return; // recover has reported it
   file.keepNothing(buffer);
   try {
-    const next = found.listing.segments.find((s) => s > baseOffset);
-    const durable = Math.max(found.checkpoint?.durableOffset ?? 0, next ?? 0);
-    const indexed = found.segments.find((s) => s.baseOffset === baseOffset && s.sealed)?.index;
-    const mustReach = Math.max(indexed?.nextOffset ?? 0, next === undefined ? durable : next);
     let damaged = false;
     let from: { position: number; offset: number } | undefined;
     let scanned: SegmentIndex | undefined;
     do {
       const scan = scanSegment(
         file,
-        mustReach,
+        check.mustReach,
         (batch) => {
           const rows = decodeStreamTable(batch.bytes, batch.header);
           if (!Array.isArray(rows)) return rows;
-          const counted = countRecords(batch.bytes, batch.header, rows, found.startOffset);
+          const counted = countRecords(batch.bytes, batch.header, rows, check.startOffset);
           if ('invalid' in counted) return counted;
-          totals.batches++;
-          totals.records += counted.records;
-          totals.bytes += counted.bytes;
+          report.batches++;
+          report.records += counted.records;
+          report.bytes += counted.bytes;
           return undefined;
         },
         from,
       );
-      if (scan.problem !== undefined) problems.push(scan.problem);
+      if (scan.problem !== undefined) report.problems.push(scan.problem);
       damaged ||= scan.problem !== undefined;
       from = scan.resumeAt;
       scanned = damaged ? undefined : scan.index;
     } while (from !== undefined);
-    verifyIndex(io, dir, baseOffset, found, scanned, problems);
+    verifyIndex(io, dir, check, scanned, report.problems);
   } finally {
     file.close();
   }
@@ -125,14 +163,14 @@ function verifySegment(
 function verifyIndex(
   io: FileIo,
   dir: string,
-  baseOffset: number,
-  found: Recovered,
+  check: SegmentCheck,
   scanned: SegmentIndex | undefined,
   problems: Problem[],
 ): void {
-  if (!found.listing.indexes.has(baseOffset)) {
+  const { baseOffset } = check;
+  if (!check.hasIndex) {
     // One that is there by now was written by a live writer, of more than was walked through.
-    if (isGone(io, dir, indexName(baseOffset)) && found.listing.segments.some((s) => s > baseOffset)) {
+    if (check.hasNext && !io.exists(join(dir, indexName(baseOffset)))) {
       const message = 'the index is missing; it is made again at the next open for writing';
       problems.push({ file: indexName(baseOffset), position: 0, firstOffset: baseOffset, lastOffset: null, message });
     }
@@ -149,9 +187,12 @@ function verifyIndex(
   }
 }
 
-function stillTrue(io: FileIo, dir: string, p: Problem): boolean {
-  if (p.file.endsWith('.seg')) return !isGone(io, dir, p.file);
-  return !p.file.endsWith('.idx') || !isGone(io, dir, p.file) || !isGone(io, dir, p.file.replace('.idx', '.seg'));
+function isFreed(io: FileIo, dir: string, { listing, checkpoint }: Recovered, p: Problem): boolean {
+  const { segments, indexes } = sortNames([p.file]);
+  const [baseOffset] = [...segments, ...indexes];
+  if (baseOffset === undefined) return false;
+  const next = listing.segments.find((s) => s > baseOffset);
+  return freedSince(io, dir, baseOffset, next ?? checkpoint?.durableOffset ?? 0) !== undefined;
 }
 
 /** Recovery and the full walk find the same damage at the end of the log; it is told once. */

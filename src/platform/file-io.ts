@@ -62,6 +62,7 @@ export interface FileIo {
   size(fd: number): number;
   /** Names in a directory; undefined where the path does not exist. */
   list(path: string): string[] | undefined;
+  /** Whether there is such a name, wherever it leads. */
   exists(path: string): boolean;
   /** Makes a directory and its missing ancestors; each entry, and that of the deepest which was there, is durable on return. */
   makeDir(path: string): void;

@@ -134,7 +134,8 @@ export class JsIo implements FileIo {
   }
 
   exists(path: string): boolean {
-    return fs.existsSync(path);
+    // A name that leads nowhere is there all the same, and an error is not the answer 'no'.
+    return this.attempt('lstat', path, () => fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined);
   }
 
   makeDir(path: string): void {

@@ -26,7 +26,7 @@ export class LaneConsumer {
   readonly #lane: LaneMemory;
   /** Own cursor, ahead of HEAD between walk and release. */
   #at: number;
-  /** Records walked over, modulo 2^32. */
+  /** FIRST_SEQ and the records walked over, modulo 2^32. */
   #seq: number;
   /** What the last walk took. */
   walkedRecords = 0;
@@ -35,7 +35,7 @@ export class LaneConsumer {
   constructor(buffer: SharedArrayBuffer) {
     this.#lane = new LaneMemory(buffer);
     this.#at = Atomics.load(this.#lane.words, laneWord.head);
-    this.#seq = 0;
+    this.#seq = this.#lane.words[laneWord.firstSeq];
   }
 
   get data(): Uint8Array {

@@ -6,6 +6,7 @@
 //      0  STATE      i32  0 free · 1 taken by a producer · 2 closed by it
 //    128  TAIL       i32  producer: end of what is published, counting bytes modulo 2^32
 //    132  SEQ        i32  producer: records published, modulo 2^32; stored before TAIL
+//    136  FIRST_SEQ  i32  nobody: where SEQ stood when the lane was made; 0 but in tests of its wrap
 //    256  HEAD       i32  consumer: bytes it no longer needs, modulo 2^32
 //    260  ACK_TAIL   i32  consumer: acknowledgement runs published
 //    264  SIGNAL     i32  consumer: counted up after HEAD, ACK_TAIL or the log's state moved
@@ -39,6 +40,7 @@ export const laneWord = {
   state: 0,
   tail: 32,
   seq: 33,
+  firstSeq: 34,
   head: 64,
   ackTail: 65,
   signal: 66,

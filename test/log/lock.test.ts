@@ -1,9 +1,10 @@
 import t from 'tap';
-import { fork, type ChildProcess } from 'node:child_process';
+import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { COUNTER_SLOTS } from '../../src/base/limits.ts';
 import { DirectoryLock } from '../../src/log/lock.ts';
 import { lockIo } from '../../src/platform/choose-io.ts';
@@ -104,6 +105,41 @@ for (const way of ways) {
       { code: 'LOCKED', message: /on elsewhere\.example; .*if that process is gone, remove .*lock$/ },
     );
   });
+
+  t.test(
+    `${way}: a holder in another pid namespace, or of another boot, is believed under the same host name`,
+    async (t) => {
+      for (const elsewhere of [{ pidNamespace: 'pid:[1]' }, { bootId: '00000000-0000-0000-0000-000000000000' }]) {
+        const dir = directory(t);
+        // Of the ids that mean something here, this one is dead.
+        const holder = { pid: 2 ** 22 + 1, startTicks: '1', host: hostname(), kernelLock: false, ...elsewhere };
+        writeFileSync(join(dir, 'lock'), JSON.stringify(holder));
+        const io = ioOf(way);
+        t.match(
+          thrown(() => DirectoryLock.take(io, dir)),
+          { code: 'LOCKED', message: /another container.*if that process is gone, remove .*lock$/ },
+          Object.keys(elsewhere)[0],
+        );
+        io.destroy();
+      }
+    },
+  );
+
+  for (const theirs of ways) {
+    const cannot = spawnSync('unshare', ['-fp', '--mount-proc', 'true']).status === 0 ? false : 'no new pid namespace';
+    t.test(`${way} against a ${theirs} holder in another pid namespace`, { skip: cannot }, async (t) => {
+      const dir = directory(t);
+      const io = ioOf(way);
+      t.teardown(() => io.destroy());
+      const script = fileURLToPath(new URL('../support/log-lock-holder.js', import.meta.url));
+      const child = spawn('unshare', ['-fp', '--kill-child', '--mount-proc', process.execPath, script, dir, theirs], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      });
+      t.teardown(() => child.kill('SIGKILL'));
+      t.equal(((await once(child, 'message')) as [string])[0], 'held');
+      t.throws(() => DirectoryLock.take(io, dir), { code: 'LOCKED' }, 'two writers on one host name');
+    });
+  }
 
   t.test(`${way}: a refused taker leaves the holder’s text and no descriptor`, async (t) => {
     const dir = directory(t);

@@ -8,9 +8,11 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { open, openLane, read, type LaneHandle, type LogOptionsInput, type SpillwayLog } from '../../src/index.ts';
 import { verify } from '../../src/log/verify.ts';
+import { verifyOnThreads } from '../../src/pipeline/verify.ts';
 import { readerIo } from '../../src/platform/choose-io.ts';
 import type { WriterTask } from '../support/kill-writer.ts';
 import { temporaryDirectory, workingModes } from '../support/modes.ts';
+import { VerifyThreads } from '../support/verify-threads.ts';
 
 async function opened(t: Test, options: Partial<LogOptionsInput> = {}): Promise<SpillwayLog> {
   const dir = temporaryDirectory('spillway-hostile-');
@@ -119,15 +121,19 @@ t.test('verify of a log that is written, rolled and truncated meanwhile finds no
   for (let told = ''; !told.includes('\na ');) told += String((await once(writer.stdout, 'data'))[0]);
   writer.stdout.resume();
   let segments = 0;
+  const io = readerIo();
+  const threads = new VerifyThreads();
+  t.teardown(() => threads.stop());
+  const { onProgress } = threads;
   // The writer goes on only while its pipe is read: let it, between two looks.
   for (let looks = 0; looks < 400 && (looks < 8 || segments < 4); looks++) {
     await new Promise((resolve) => setImmediate(resolve));
-    const io = readerIo();
-    const result = verify(io, dir);
-    io.destroy();
+    // One thread and several, in turns.
+    const result = looks % 2 === 0 ? verify(io, dir) : await verifyOnThreads(dir, { threads: 3, onProgress });
     segments = Math.max(segments, result.segments);
     t.same(result.problems, []);
   }
+  t.ok(threads.said.length > 0, 'several threads have checked segments of it');
   t.ok(segments >= 4, `it rolled meanwhile: ${segments} segments`);
   writer.kill('SIGKILL');
   await once(writer, 'exit');

@@ -4,9 +4,19 @@
 // and the end of what can be read is never taken for the end of the log.
 
 import { seededRandom } from '../../src/base/clock.ts';
+import { BLOCK_BYTES } from '../../src/base/limits.ts';
 import { deletions, judgeDeleted } from '../support/corruption-deleted.ts';
 import { staleBatches } from '../support/corruption-stale.ts';
-import { judge, makeSubject, nameOf, type Damage, type Subject, type Verdict } from '../support/corruption-subject.ts';
+import {
+  judge,
+  makeLarge,
+  makeSubject,
+  nameOf,
+  type Damage,
+  type DamagedAt,
+  type Subject,
+  type Verdict,
+} from '../support/corruption-subject.ts';
 import type { SimDisk } from '../support/sim-disk.ts';
 import { repeatCommand, VIOLATIONS_SHOWN, type Claim, type ProofContext } from './proof.ts';
 
@@ -20,23 +30,28 @@ interface Table {
   readonly quickCases: number;
   readonly damages: () => Iterable<Damage>;
   readonly total: number;
-  readonly judge?: (subject: Subject, disk: SimDisk) => Verdict;
+  readonly judge?: (subject: Subject, disk: SimDisk, at?: DamagedAt) => Verdict;
 }
 
 function changed(name: string, path: string, change: (bytes: Uint8Array) => Uint8Array): Damage {
   return { name, apply: (disk) => disk.damage(path, change) };
 }
 
-function flips(path: string, bytes: number): Pick<Table, 'damages' | 'total'> {
+/** Only a segment has places that reports can be compared with. */
+function at(path: string, byte: number): { at?: DamagedAt } {
+  return path.endsWith('.seg') ? { at: { path, byte } } : {};
+}
+
+function flips(path: string, bytes: number, from = 0): Pick<Table, 'damages' | 'total'> {
   return {
-    total: bytes * 8,
+    total: (bytes - from) * 8,
     *damages() {
-      for (let bit = 0; bit < bytes * 8; bit++) {
+      for (let bit = from * 8; bit < bytes * 8; bit++) {
         const flip = (b: Uint8Array): Uint8Array => {
           b[bit >> 3] ^= 1 << (bit & 7);
           return b;
         };
-        yield changed(`${nameOf(path)} bit ${bit}`, path, flip);
+        yield { ...changed(`${nameOf(path)} bit ${bit}`, path, flip), ...at(path, bit >> 3) };
       }
     },
   };
@@ -47,7 +62,7 @@ function cuts(path: string, bytes: number): Pick<Table, 'damages' | 'total'> {
     total: bytes,
     *damages() {
       for (let length = 0; length < bytes; length++)
-        yield changed(`${nameOf(path)} cut to ${length}`, path, (b) => b.slice(0, length));
+        yield { ...changed(`${nameOf(path)} cut to ${length}`, path, (b) => b.slice(0, length)), ...at(path, length) };
     },
   };
 }
@@ -55,24 +70,28 @@ function cuts(path: string, bytes: number): Pick<Table, 'damages' | 'total'> {
 /** Each sector zeroed, replaced by what stood there in the file's life before, by each other sector, and swapped with it. */
 function sectors(path: string, bytes: number, stale: Uint8Array | undefined): Pick<Table, 'damages' | 'total'> {
   const count = bytes / SECTOR;
-  const at = (b: Uint8Array, sector: number): Uint8Array => b.subarray(sector * SECTOR, (sector + 1) * SECTOR);
+  const part = (b: Uint8Array, sector: number): Uint8Array => b.subarray(sector * SECTOR, (sector + 1) * SECTOR);
   return {
     total: count * (stale === undefined ? 1 : 2) + count * (count - 1) + (count * (count - 1)) / 2,
     *damages() {
       const name = nameOf(path);
       for (let i = 0; i < count; i++) {
-        yield changed(`${name} sector ${i} zeroed`, path, (b) => (at(b, i).fill(0), b));
+        const where = at(path, i * SECTOR);
+        yield { ...changed(`${name} sector ${i} zeroed`, path, (b) => (part(b, i).fill(0), b)), ...where };
         if (stale !== undefined)
-          yield changed(`${name} sector ${i} stale`, path, (b) => (at(b, i).set(at(stale, i)), b));
+          yield {
+            ...changed(`${name} sector ${i} stale`, path, (b) => (part(b, i).set(part(stale, i)), b)),
+            ...where,
+          };
         for (let j = 0; j < count; j++) {
           if (j === i) continue;
-          const overwrite = (b: Uint8Array): Uint8Array => (at(b, i).set(at(b, j).slice()), b);
+          const overwrite = (b: Uint8Array): Uint8Array => (part(b, i).set(part(b, j).slice()), b);
           yield changed(`${name} sector ${i} overwritten with ${j}`, path, overwrite);
           if (j < i) continue;
           const swap = (b: Uint8Array): Uint8Array => {
-            const kept = at(b, i).slice();
-            at(b, i).set(at(b, j).slice());
-            at(b, j).set(kept);
+            const kept = part(b, i).slice();
+            part(b, i).set(part(b, j).slice());
+            part(b, j).set(kept);
             return b;
           };
           yield changed(`${name} sectors ${i} and ${j} swapped`, path, swap);
@@ -87,7 +106,38 @@ function all(damages: readonly Damage[]): Pick<Table, 'damages' | 'total' | 'qui
   return { damages: () => damages, total: damages.length, quickCases: damages.length };
 }
 
-function tables(s: Subject, killed: Subject, truncated: Subject, young: Subject): Table[] {
+/** Either block of the checkpoint, and each sector of it: the other block knows what is needed. */
+function oneBlock(path: string): Damage[] {
+  const sizes = { block: BLOCK_BYTES, sector: SECTOR };
+  return Object.entries(sizes).flatMap(([what, bytes]) =>
+    Array.from({ length: (2 * BLOCK_BYTES) / bytes }, (_, i): Damage => {
+      const zero = (b: Uint8Array): Uint8Array => b.fill(0, i * bytes, (i + 1) * bytes);
+      return { ...changed(`${nameOf(path)} ${what} ${i} zeroed`, path, zero), expected: 'whole' };
+    }),
+  );
+}
+
+/** Each batch but the last: its header, its midst and its end. Valid ones stand far behind it. */
+function farBehind({ active, batches }: Subject): Damage[] {
+  const all = batches.get(active)!;
+  return all.slice(0, -1).flatMap(({ position, end }, i) =>
+    [position, Math.floor((position + end) / 2), end - 2 * BLOCK_BYTES].map((byte): Damage => {
+      const zero = (b: Uint8Array): Uint8Array => b.fill(0, byte, byte + SECTOR);
+      return { ...changed(`batch ${i} zeroed at ${byte}`, active, zero), ...at(active, byte), expected: 'reported' };
+    }),
+  );
+}
+
+interface Subjects {
+  readonly closed: Subject;
+  readonly killed: Subject;
+  readonly truncated: Subject;
+  readonly young: Subject;
+  readonly idle: Subject;
+  readonly large: Subject;
+}
+
+function tables({ closed: s, killed, truncated, young, idle, large }: Subjects): Table[] {
   const sizeOf = (path: string): number => s.disk.fileBytes(path).length;
   const made: Table[] = [];
   for (const [what, path, stale] of [
@@ -160,46 +210,73 @@ function tables(s: Subject, killed: Subject, truncated: Subject, young: Subject)
       // None of these damages the last batch of a killed log: it may not be missing.
       subject: { ...subject, mayEnd: subject.end },
     });
+  made.push({
+    claim: 'each bit of the last batch flipped in a log that was killed after a second without records',
+    unit: 'bit flips',
+    quickCases: 400,
+    subject: idle,
+    ...flips(idle.active, idle.batches.get(idle.active)!.at(-1)!.end, idle.batches.get(idle.active)!.at(-1)!.position),
+  });
+  made.push({
+    claim: 'batches of 320 KiB damaged in a killed log, with others far behind',
+    unit: 'cases',
+    subject: large,
+    ...all(farBehind(large)),
+  });
+  for (const [ending, subject] of Object.entries({ closed: s, killed, truncated }))
+    made.push({
+      claim: `either block of the checkpoint of a ${ending} log zeroed, and each sector: nothing is lost, nothing reported`,
+      unit: 'cases',
+      subject,
+      ...all(oneBlock(subject.checkpoint)),
+    });
   for (const [ending, subject] of [
     ['closed', s],
+    ['killed', killed],
     ['truncated', truncated],
     ['young', young],
   ] as const)
     made.push({
-      claim: `each file of a ${ending} log deleted, each two of them, all segments`,
+      claim: `each file of a ${ending} log deleted, each two of them, all segments; names that lead nowhere`,
       unit: 'deletions',
       subject,
       ...all(deletions(ending, subject)),
       judge: judgeDeleted,
     });
-  return made;
+  // The short ones first: what they find is told within a second.
+  const cases = (table: Table): number => Math.min(table.quickCases, table.total);
+  return made.sort((a, b) => cases(a) - cases(b));
 }
 
 export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]> {
-  const closed = makeSubject('closed');
-  const killed = makeSubject('killed');
-  const truncated = makeSubject('truncated');
-  const young = makeSubject('young');
-  for (const subject of [closed, killed, truncated, young]) {
+  const subjects: Subjects = {
+    closed: makeSubject('closed'),
+    killed: makeSubject('killed'),
+    truncated: makeSubject('truncated'),
+    young: makeSubject('young'),
+    idle: makeSubject('idle'),
+    large: makeLarge(),
+  };
+  for (const subject of Object.values(subjects)) {
     const untouched = judge(subject, subject.disk);
     if (untouched !== 'whole') throw new Error(`the log is not whole before any damage: ${JSON.stringify(untouched)}`);
   }
   const random = seededRandom(seed);
   let found = 0;
-  return tables(closed, killed, truncated, young).map((table) => {
+  return tables(subjects).map((table) => {
     const { subject } = table;
     const violations: string[] = [];
     const verdicts = { whole: 0, reported: 0 };
     let tried = 0;
     // A random part of the cases in the quick run, spread evenly; all of them in the full one.
     const share = full || only !== undefined ? 1 : Math.min(1, table.quickCases / table.total);
-    for (const { name, apply, expected } of table.damages()) {
+    for (const { name, apply, expected, at: damaged } of table.damages()) {
       if (only !== undefined ? only !== name : random() >= share) continue;
       if (found >= VIOLATIONS_SHOWN) break;
       tried++;
       const disk = subject.disk.afterKill();
       apply(disk);
-      const verdict = (table.judge ?? judge)(subject, disk);
+      const verdict = (table.judge ?? judge)(subject, disk, damaged);
       const came = typeof verdict === 'string' ? verdict : 'fooled';
       if (came !== 'fooled') verdicts[came]++;
       if (expected === undefined ? came !== 'fooled' : came === expected) continue;

@@ -2,10 +2,10 @@
 
 import t from 'tap';
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { directory } from '../support/log-support.ts';
-import { verdictIn } from './planted.ts';
+import { runTest, verdictIn } from './planted.ts';
 import { ENOUGH_TRIED } from './proof.ts';
 
 const verdicts: Record<string, readonly [body: string, assertion: string, got: string]> = {
@@ -63,3 +63,21 @@ for (const [name, body] of Object.entries(others)) {
     t.equal(verdictIn(text), undefined);
   });
 }
+
+t.test('a test that blocks its thread is ended at its limit, its children notwithstanding', async (t) => {
+  const tree = directory(t);
+  mkdirSync(join(tree, 'dist', 'test'), { recursive: true });
+  const blocked = `
+    import { spawn } from 'node:child_process';
+    process.on('SIGTERM', () => undefined);
+    spawn('sleep', ['5'], { stdio: 'inherit' });
+    console.log('TAP version 14');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5_000);
+  `;
+  writeFileSync(join(tree, 'dist', 'test', 'blocked.test.js'), blocked);
+  writeFileSync(join(tree, 'package.json'), '{ "type": "module" }');
+  const { failure, verdict, seconds } = await runTest(tree, 'blocked', process.env, 500);
+  t.match(failure, /SIGKILL/);
+  t.equal(verdict, undefined, 'it has caught nothing');
+  t.ok(seconds < 4, `after ${seconds.toFixed(1)} s`);
+});

@@ -1,4 +1,4 @@
-// Files deleted from a log that nobody writes, one and two at a time, and all segments. With a segment records are lost, with
+// Files deleted from a log that nobody writes, one and two at a time, and all segments; and names of it that lead nowhere. With a segment records are lost, with
 // the checkpoint where the log starts and ends: an opening, `verify` and every reader say CORRUPT, with a range that holds
 // what is lost, or still have every record. Without an index, the spare or the lock nothing is lost, and everybody goes on.
 
@@ -36,7 +36,7 @@ export function deletions(ending: string, subject: Subject): Damage[] {
   const two = one.flatMap(([a], i) => one.slice(i + 1).map(([b]) => [a, b]));
   // What a log that never rolled loses with its only segment. (Without the checkpoint too it would be a new log.)
   const segments = one.flat().filter((d) => d.path.endsWith('.seg'));
-  return [...one, ...two, segments].map((files) => ({
+  const deleted = [...one, ...two, segments].map((files): Damage => ({
     name: `${ending} without ${files.map((f) => f.what).join(' and ')}`,
     expected: files.some((f) => f.matters) ? 'reported' : 'whole',
     apply: (disk) => {
@@ -44,6 +44,12 @@ export function deletions(ending: string, subject: Subject): Damage[] {
       disk.syncDir(DIR);
     },
   }));
+  const unreachable = [...one.filter(([f]) => f.matters), segments].map((files): Damage => ({
+    name: `${ending}, with a name that leads nowhere: ${files.map((f) => f.what).join(' and ')}`,
+    expected: 'reported',
+    apply: (disk) => files.forEach(({ path }) => disk.leadNowhere(path)),
+  }));
+  return [...deleted, ...unreachable];
 }
 
 /** Offsets that are lost with what is not there any more, inclusive; all where the checkpoint is what is lost. */
@@ -51,9 +57,9 @@ function lostWith(s: Subject, disk: SimDisk): { from: number; to: number }[] {
   const segments = [s.oldest, s.sealed, s.active];
   const lost = segments.flatMap((path, i) => {
     const next = i + 1 < segments.length ? baseOf(segments[i + 1]) : s.end;
-    return disk.exists(path) ? [] : [{ from: Math.max(s.start, baseOf(path)), to: next - 1 }];
+    return disk.hasFile(path) ? [] : [{ from: Math.max(s.start, baseOf(path)), to: next - 1 }];
   });
-  return disk.exists(s.checkpoint) ? lost : [...lost, { from: 0, to: Infinity }];
+  return disk.hasFile(s.checkpoint) ? lost : [...lost, { from: 0, to: Infinity }];
 }
 
 /** What is wrong with a report of damage: it has to name a place, and offsets that are lost. */

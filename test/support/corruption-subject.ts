@@ -3,13 +3,19 @@
 //
 // The log: 64 KiB segments; the sealed one lies in a recycled file, so that sectors of an older epoch are at hand, and is full
 // to its last block; the active one is half full. Closed in order: its checkpoint covers all. (Damage to the very last batch
-// within a second of a crash, before a checkpoint, looks like a torn tail: docs/guarantees.md.)
+// within a second of a crash, before a checkpoint, looks like a torn tail: docs/guarantees.md.) Beside it a killed log of large
+// segments, whose batches are longer than anything that a reader takes at once.
 
 import { SpillwayError, type Problem } from '../../src/base/errors.ts';
+import { BATCH_HEADER_BYTES, IDLE_CHECKPOINT_MS } from '../../src/base/limits.ts';
 import { DirectoryLock } from '../../src/log/lock.ts';
+import type { Log } from '../../src/log/log.ts';
 import { CHECKPOINT_FILE, indexName, LOCK_FILE, segmentName, SPARE_FILE } from '../../src/log/names.ts';
+import { scanSegment } from '../../src/log/scan.ts';
+import { SegmentFile } from '../../src/log/segment-file.ts';
 import { verify } from '../../src/log/verify.ts';
-import { fill, firstWrong, openLog, readBack } from './log-plans.ts';
+import { fill, firstWrong, KIB, openLog, readBack } from './log-plans.ts';
+import { LoopByHand } from './pipeline-loop.ts';
 import { SimDisk } from './sim-disk.ts';
 
 export const DIR = '/log';
@@ -29,18 +35,23 @@ export interface Subject {
   readonly stale: Uint8Array;
   readonly start: number;
   readonly end: number;
+  /** Where the batches of each segment stand: to compare reports with. */
+  readonly batches: ReadonlyMap<
+    string,
+    readonly { readonly position: number; readonly end: number; readonly offset: number }[]
+  >;
   /** A killed log may lose its very last batch to damage, which then looks like a torn tail: where that batch begins. */
   readonly mayEnd: number;
 }
 
 /**
  * killed: nothing says how far the active segment was durable. truncated: killed right after a truncation; young: that was its
- * first, so that its oldest segment begins at 0, and nothing is recycled.
+ * first, so that its oldest segment begins at 0, and nothing is recycled; idle: killed after a second without records.
  */
-export type Ending = 'closed' | 'killed' | 'truncated' | 'young';
+export type Ending = 'closed' | 'killed' | 'truncated' | 'young' | 'idle';
 
 export function makeSubject(ending: Ending): Subject {
-  const disk = new SimDisk();
+  let disk = new SimDisk();
   disk.makeDir(DIR);
   const lock = DirectoryLock.take(disk, DIR);
   const { log } = openLog(DIR, disk, options);
@@ -62,6 +73,7 @@ export function makeSubject(ending: Ending): Subject {
     log.close();
     lock.release();
   }
+  if (ending === 'idle') disk = idleFor(log, disk);
   // As if retention had freed the first segment only now.
   addFile(disk, `${DIR}/${SPARE_FILE}`, stale);
   const start = log.startOffset;
@@ -81,8 +93,69 @@ export function makeSubject(ending: Ending): Subject {
     stale,
     start,
     end,
+    batches: new Map(segments.map((path) => [path, batchesOf(disk, path)])),
     mayEnd: ending === 'killed' ? mayEnd : end,
   };
+}
+
+/** What is on the disk once a commit loop over the log has had nothing to do for a while, by a clock that runs ahead. */
+function idleFor(log: Log, disk: SimDisk): SimDisk {
+  const loop = new LoopByHand();
+  const { words, doorbell } = loop.shared;
+  let left: SimDisk | undefined;
+  let nowMs = 0;
+  const monotonicMs = (): number => {
+    nowMs += IDLE_CHECKPOINT_MS / 10;
+    // Nobody sleeps for long: the bell has always been rung.
+    Atomics.add(words, doorbell, 1);
+    if (nowMs > 2 * IDLE_CHECKPOINT_MS && left === undefined) {
+      left = disk.afterKill();
+      loop.close();
+    }
+    return nowMs;
+  };
+  loop.run(log, undefined, { monotonicMs, wallMs: () => nowMs });
+  return left!;
+}
+
+/** The log of large segments: four batches of 320 KiB in the active one, and nothing says that they were durable. */
+export function makeLarge(): Subject {
+  const disk = new SimDisk();
+  disk.makeDir(DIR);
+  const { log } = openLog(DIR, disk, {
+    segmentBytes: 4 * KIB * KIB,
+    window: { maxRecords: 50, maxBytes: 512 * KIB, lingerMs: 0 },
+  });
+  fill(log, 4, { perBatch: 40, payloadBytes: 8000 });
+  const active = `${DIR}/${segmentName(0)}`;
+  const batches = batchesOf(disk, active);
+  const none = '';
+  return {
+    disk,
+    oldest: active,
+    sealed: none,
+    index: none,
+    active,
+    checkpoint: `${DIR}/${CHECKPOINT_FILE}`,
+    spare: none,
+    lock: none,
+    stale: new Uint8Array(0),
+    start: 0,
+    end: log.durableOffset,
+    batches: new Map([[active, batches]]),
+    mayEnd: batches.at(-1)!.offset,
+  };
+}
+
+function batchesOf(disk: SimDisk, path: string): { position: number; end: number; offset: number }[] {
+  const file = SegmentFile.open(disk, DIR, baseOf(path)) as SegmentFile;
+  const { index } = scanSegment(file, 0);
+  file.close();
+  return index.positions.map((position, i) => ({
+    position,
+    end: index.positions[i + 1] ?? index.endPosition,
+    offset: index.offsets[i],
+  }));
 }
 
 function addFile(disk: SimDisk, path: string, bytes: Uint8Array): void {
@@ -112,10 +185,26 @@ export function saysWhere(problem: Problem | undefined): boolean {
   );
 }
 
+/** The report that damage from `byte` on has to get: the first batch that ends behind it, or the segment's header. */
+function isAbout(problem: Problem, subject: Subject, { path, byte }: DamagedAt): boolean {
+  const batch = subject.batches.get(path)!.find((b) => b.end > byte);
+  const [position, offset] =
+    batch === undefined || byte < BATCH_HEADER_BYTES ? [0, baseOf(path)] : [batch.position, batch.offset];
+  return problem.file === nameOf(path) && problem.position === position && problem.firstOffset === offset;
+}
+
 export type Verdict = 'whole' | 'reported' | { readonly wrong: string };
+
+/** Where bytes of a segment were damaged, and none before. */
+export interface DamagedAt {
+  readonly path: string;
+  readonly byte: number;
+}
 
 /** One case of a table. */
 export interface Damage {
+  /** Where known: then each report has to say so, with the position of the batch and its offset. */
+  readonly at?: DamagedAt;
   readonly name: string;
   readonly apply: (disk: SimDisk) => void;
   /** The only right verdict, where either would do otherwise; 'fooled' of a control, which has to be taken for valid. */
@@ -123,7 +212,9 @@ export interface Damage {
 }
 
 /** What the three programs make of a damaged disk. */
-export function judge(subject: Subject, disk: SimDisk): Verdict {
+export function judge(subject: Subject, disk: SimDisk, at?: DamagedAt): Verdict {
+  const isRight = (p: Problem | undefined): boolean =>
+    saysWhere(p) && (at === undefined || isAbout(p as Problem, subject, at));
   const { start } = subject;
   const { records, error } = readBack(disk, DIR, { checkEnd: true });
   const garbled = firstWrong(records, start);
@@ -139,6 +230,8 @@ export function judge(subject: Subject, disk: SimDisk): Verdict {
   }
   if (problems.length > 0 && !problems.every(saysWhere))
     return { wrong: `verify reports no place: ${JSON.stringify(problems)}` };
+  if (problems.length > 0 && !problems.some(isRight))
+    return { wrong: `verify reports another place: ${JSON.stringify(problems)}` };
   let opened: SpillwayError | undefined;
   let openedEnd = -1;
   const copy = disk.afterKill();
@@ -150,7 +243,7 @@ export function judge(subject: Subject, disk: SimDisk): Verdict {
     if (!(failure instanceof SpillwayError)) return { wrong: `open throws ${String(failure)}` };
     opened = failure;
   }
-  if (opened !== undefined && (opened.code !== 'CORRUPT' || !saysWhere(opened.details.problems?.[0]))) {
+  if (opened !== undefined && (opened.code !== 'CORRUPT' || !isRight(opened.details.problems?.[0]))) {
     return { wrong: `open says ${opened.code} ${opened.message}` };
   }
   if (opened === undefined && openedEnd !== end) return { wrong: `open takes ${openedEnd} for the end, it was ${end}` };
@@ -158,7 +251,7 @@ export function judge(subject: Subject, disk: SimDisk): Verdict {
     if (records.length === end - start) return problems.length > 0 ? 'reported' : 'whole';
     return { wrong: `a reader takes offset ${start + records.length} for the end, it was ${end}` };
   }
-  if (error.code !== 'CORRUPT' || !saysWhere(error.details.problems?.[0]))
+  if (error.code !== 'CORRUPT' || !isRight(error.details.problems?.[0]))
     return { wrong: `a reader says ${error.code} ${error.message}` };
   if (problems.length === 0) return { wrong: `a reader says ${error.message}, verify finds nothing` };
   return 'reported';

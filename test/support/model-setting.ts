@@ -12,6 +12,8 @@ export const shapes = [
 ] as const;
 /** Two segments and a little: rolls soon free the oldest. */
 export const RETENTION_BYTES = 200 * KIB;
+/** Far longer than any run: by age nothing may go. */
+const RETENTION_MS = 60_000;
 export const MAX_LANES = 4;
 
 export interface Setting {
@@ -24,7 +26,15 @@ export function optionsFor(dir: string, { shape, io, retention }: Setting): LogO
   const { window, ...sizes } = shapes[shape];
   const [maxRecords, maxBytes, lingerMs] = window;
   const retentionBytes = retention ? RETENTION_BYTES : 0;
-  return { dir, io, ...sizes, window: { maxRecords, maxBytes, lingerMs }, maxLanes: MAX_LANES, retentionBytes };
+  return {
+    dir,
+    io,
+    ...sizes,
+    window: { maxRecords, maxBytes, lingerMs },
+    maxLanes: MAX_LANES,
+    retentionBytes,
+    retentionMs: RETENTION_MS,
+  };
 }
 
 /** Neither more is kept than retentionBytes, nor a segment less than could be. @throws Violation */

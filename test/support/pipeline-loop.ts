@@ -2,7 +2,7 @@
 // promises of the lanes settle afterwards, when the event loop gets its turn. Which order things happen in is then no
 // matter of luck.
 
-import { systemClock } from '../../src/base/clock.ts';
+import { systemClock, type Clock } from '../../src/base/clock.ts';
 import type { WindowOptions } from '../../src/base/options.ts';
 import type { Log } from '../../src/log/log.ts';
 import { CommitLoop, type Command, type CommandPort, type Reply } from '../../src/pipeline/commit-loop.ts';
@@ -65,7 +65,11 @@ export class LoopByHand implements CommandPort {
   }
 
   /** Runs until closed. */
-  run(log: Log, window: WindowOptions = { maxRecords: 10, maxBytes: 16 * 1024, lingerMs: 0 }): Reply {
-    return new CommitLoop(this.shared, log, window, systemClock, this).run();
+  run(
+    log: Log,
+    window: WindowOptions = { maxRecords: 10, maxBytes: 16 * 1024, lingerMs: 0 },
+    clock: Clock = systemClock,
+  ): Reply {
+    return new CommitLoop(this.shared, log, window, clock, this).run();
   }
 }

@@ -171,6 +171,27 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'proof/explorer',
   },
   {
+    name: 'a segment that cannot be opened counts as truncated by a live writer, also when the log is opened',
+    patches: [
+      {
+        file: 'src/log/recovery.ts',
+        find: "const start = who === 'visitor' ? freedSince(io, dir, baseOffset, reach) : undefined;",
+        replace: 'const start = found === undefined ? next : undefined;',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'a lock is judged by its process id, whatever the pid namespace',
+    patches: [{ file: 'src/log/lock.ts', find: '  if (!canBeSeen(holder)) return true;\n', replace: '' }],
+    caughtBy: 'log/lock',
+  },
+  {
+    name: 'the last batch is written again without a check of what was read again',
+    patches: [{ file: 'src/log/tail.ts', find: '  if (!isFound) {', replace: '  if (!isFound && position < 0) {' }],
+    caughtBy: 'proof/faults',
+  },
+  {
     name: 'a failed durable write does not poison the log',
     patches: [
       { file: 'src/log/log.ts', find: 'if (this.#poison !== undefined) throw this.#poison;\n    if', replace: 'if' },
@@ -364,5 +385,114 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
     ],
     caughtBy: 'proof/full-disk',
+  },
+  {
+    name: 'behind damage one looks 128 KiB far',
+    patches: [
+      {
+        file: 'src/log/scan.ts',
+        find: 'at < file.fileBytes; at += BLOCK_BYTES',
+        replace: 'at < Math.min(file.fileBytes, position + 131072); at += BLOCK_BYTES',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'an idle log never writes its durable end down',
+    patches: [
+      {
+        file: 'src/pipeline/commit-loop.ts',
+        find: '    this.#log.checkpoint();\n    this.#publishOffsets();\n    return IDLE_CHECKPOINT_MS;',
+        replace: '    return IDLE_CHECKPOINT_MS;',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'a missing newest segment is not noticed by its epoch',
+    patches: [
+      {
+        file: 'src/log/recovery.ts',
+        find: 'checkpoint.epoch > epoch) {',
+        replace: 'checkpoint.epoch > epoch + 2 ** 40) {',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'the checkpoint always goes into the same block',
+    patches: [{ file: 'src/log/checkpoint.ts', find: '(next.generation & 1) * BLOCK_BYTES', replace: '0' }],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'every report of damage says position 0 and offset 0',
+    patches: [
+      {
+        file: 'src/log/scan.ts',
+        find: '        position,\n        firstOffset: offset,',
+        replace: '        position: 0,\n        firstOffset: 0,',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+  },
+  {
+    name: 'a flush forgets that sequence numbers wrap',
+    patches: [
+      {
+        file: 'src/platform/lane-consumer.ts',
+        find: 'return ((this.#seq - seq) | 0) >= 0;',
+        replace: 'return this.#seq >= seq;',
+      },
+    ],
+    caughtBy: 'proof/ring',
+  },
+  {
+    name: 'an input/output error counts as a full disk',
+    patches: [
+      {
+        file: 'src/base/errors.ts',
+        find: "errno === 'ENOSPC' || errno === 'EDQUOT'",
+        replace: "errno === 'ENOSPC' || errno === 'EDQUOT' || errno === 'EIO'",
+      },
+    ],
+    caughtBy: 'proof/faults',
+  },
+  {
+    name: 'two staging buffers for three writes under way',
+    patches: [
+      {
+        file: 'src/log/log.ts',
+        find: 'this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];',
+        replace: 'this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];',
+      },
+    ],
+    caughtBy: 'proof/faults',
+  },
+  {
+    name: 'retentionMs is taken for seconds',
+    patches: [
+      {
+        file: 'src/log/retention.ts',
+        find: 'nowMs - s.lastCommitMs > retentionMs;',
+        replace: 'nowMs - s.lastCommitMs > retentionMs / 1000;',
+      },
+    ],
+    caughtBy: 'proof/model',
+  },
+  {
+    name: 'a failing commit loop acknowledges what was appended',
+    patches: [
+      {
+        file: 'src/pipeline/commit-loop.ts',
+        find: '    this.#shared.fail(told);\n',
+        replace: '    this.#lanes.acknowledge(this.#log.appendedOffset);\n    this.#shared.fail(told);\n',
+      },
+    ],
+    caughtBy: 'pipeline/failure',
+  },
+  {
+    name: 'a reader in another process does not sync the newest batch',
+    patches: [{ file: 'src/log/reader.ts', find: '    place.file.sync();\n', replace: '' }],
+    caughtBy: 'log/reader',
   },
 ];

@@ -42,6 +42,8 @@ export interface LaneSetup {
   /** Where TAIL and HEAD stand at the beginning, modulo 2^32: shortly before 0 both the lap and the number wrap. */
   readonly cursor?: number;
   readonly ackCursor?: number;
+  /** Where SEQ stands at the beginning: at 2^31 - 1 the next is negative for who forgets that it wraps. */
+  readonly firstSeq?: number;
   /** Acknowledgement runs that lie unread from the beginning. */
   readonly unreadAcks?: number;
   /** Bytes of payload of each record; `key` bytes of key before them. */
@@ -97,6 +99,7 @@ export class World {
       const words = this.laneWords[n];
       words[laneWord.tail] = setup.cursor ?? 0;
       words[laneWord.head] = setup.cursor ?? 0;
+      for (const word of ['firstSeq', 'seq', 'wakeSeq'] as const) words[laneWord[word]] = setup.firstSeq ?? 0;
       words[laneWord.ackHead] = setup.ackCursor ?? 0;
       words[laneWord.ackTail] = ((setup.ackCursor ?? 0) + (setup.unreadAcks ?? 0)) | 0;
       if (setup.later !== true) this.enqueue('lane', n);
@@ -177,7 +180,7 @@ export class World {
     let records = 0;
     let bytes = 0;
     this.laneWords.forEach((words, lane) => {
-      records += (words[laneWord.seq] - this.mail[mail.drained + lane]) >>> 0;
+      records += (words[laneWord.seq] - words[laneWord.firstSeq] - this.mail[mail.drained + lane]) >>> 0;
       bytes += (words[laneWord.tail] - words[laneWord.head]) >>> 0;
     });
     return { records, bytes };

@@ -48,7 +48,7 @@ export const scenarios: readonly Scenario[] = [
     // The second record would fit but for the padding before it: it waits for the first to be drained.
     name: 'wrap',
     group: 'records',
-    lanes: [{ laneBytes: 64, cursor: -48, records: payloads(0, 8, 16) }],
+    lanes: [{ laneBytes: 64, cursor: -48, firstSeq: -2, records: payloads(0, 8, 16) }],
     window: atOnce,
     threads: [
       (world) => {
@@ -298,7 +298,7 @@ export const scenarios: readonly Scenario[] = [
     // One record per batch: the second write may be under way when the first record, which the flush is about, is drained.
     name: 'flush',
     group: 'endings',
-    lanes: [{ laneBytes: 128, records: payloads(1, 2) }],
+    lanes: [{ laneBytes: 128, firstSeq: 2 ** 31 - 1, records: payloads(1, 2) }],
     window: lingering(1),
     threads: [
       (world) => {

@@ -3,7 +3,8 @@
 //  - `sync` moves a file's pages and size to stable storage, `syncDir` a directory's entries; `durableWrite` with one call
 //    (modes direct and buffered) only the pages that it wrote, as RWF_DSYNC does;
 //  - after a sync that failed, the pages count as clean though they are not: a second sync reports success and saves
-//    nothing (PostgreSQL's "fsyncgate", 2018). `syncsAfterFailure` counts who tries;
+//    nothing (PostgreSQL's "fsyncgate", 2018). `syncsAfterFailure` counts who tries. Clean pages may be evicted at any moment, and
+//    are read from stable storage then: `evict` does it;
 //  - a power cut (`crash`) keeps or loses each unsynced page by itself, in any of the versions that it had since the last
 //    sync, whole or torn into sectors of 512 bytes; keeps or loses each unsynced directory entry and each new size;
 //  - a kill (`afterKill`) keeps all of the cache;
@@ -31,6 +32,7 @@ export type SimCall =
   | 'read'
   | 'size'
   | 'list'
+  | 'exists'
   | 'mkdir';
 
 /** What happens to a call: it works; the power goes in its midst; or it fails, a write after `wrote` of its bytes. */
@@ -102,6 +104,18 @@ class File {
     }
   }
 
+  /** What a failed sync left is dropped from the cache. */
+  evict(): void {
+    for (const page of this.lost) {
+      const at = page * BLOCK_BYTES;
+      const clean = new Uint8Array(Math.min(BLOCK_BYTES, this.bytes.length - at));
+      clean.set(this.stable.subarray(at, at + clean.length));
+      this.bytes.set(clean, at);
+      this.unsynced.delete(page);
+    }
+    this.lost.clear();
+  }
+
   copy(): File {
     const copy = new File();
     copy.bytes = this.bytes.slice();
@@ -144,6 +158,8 @@ export class SimDisk implements FileIo {
   #entries: Entries = new Map([['/', null]]);
   #stableEntries: Entries = new Map([['/', null]]);
   #changes: DirectoryChange[] = [];
+  /** Names that lead nowhere: listed, and not to be opened. */
+  readonly #leadNowhere = new Set<string>();
   #open = new Map<number, { path: string; file: File }>();
   #nextFd = 3;
   #submitted: { fd: number; bytes: Uint8Array; position: number; error?: unknown; done: boolean }[] = [];
@@ -162,7 +178,7 @@ export class SimDisk implements FileIo {
         file = new File();
         this.#change({ dir: dirname(path), removes: undefined, sets: [path, file] });
       }
-      if (file === undefined || file === null) throw this.#error('ENOENT', 'open', path);
+      if (file === undefined || file === null || this.#leadNowhere.has(path)) throw this.#error('ENOENT', 'open', path);
       this.#open.set(this.#nextFd, { path, file });
       return this.#nextFd++;
     });
@@ -292,7 +308,7 @@ export class SimDisk implements FileIo {
   }
 
   exists(path: string): boolean {
-    return this.#entries.has(path);
+    return this.#call('exists', path, () => this.#entries.has(path));
   }
 
   makeDir(path: string): void {
@@ -310,12 +326,32 @@ export class SimDisk implements FileIo {
     this.#open.clear();
   }
 
+  /** Whether a sync has failed whose pages are still in the cache. */
+  get mayEvict(): boolean {
+    return [...this.#allFiles()].some((file) => file.lost.size > 0);
+  }
+
+  evict(): void {
+    for (const file of this.#allFiles()) file.evict();
+  }
+
   /** Changes bytes of a file in cache and on stable storage alike: damage, for which nobody is to blame. */
   damage(path: string, change: (bytes: Uint8Array) => Uint8Array): void {
     const file = this.#entries.get(path);
     if (!(file instanceof File)) throw this.#error('ENOENT', 'damage', path);
     file.bytes = change(file.bytes.slice()) as Uint8Array<ArrayBuffer>;
     file.stable = file.bytes.slice();
+  }
+
+  /** As where a file was moved to another disk, a link was left in its place, and that disk is not mounted. */
+  leadNowhere(path: string): void {
+    if (!this.#entries.has(path)) throw this.#error('ENOENT', 'leadNowhere', path);
+    this.#leadNowhere.add(path);
+  }
+
+  /** Whether there is such a file, and its name leads to it. */
+  hasFile(path: string): boolean {
+    return this.#entries.get(path) instanceof File && !this.#leadNowhere.has(path);
   }
 
   fileBytes(path: string): Uint8Array {
@@ -392,6 +428,7 @@ export class SimDisk implements FileIo {
     next.#stableEntries = stableEntries;
     next.#changes = [...changes];
     next.#nextFd = this.#nextFd;
+    for (const path of this.#leadNowhere) next.#leadNowhere.add(path);
     return next;
   }
 
@@ -456,6 +493,7 @@ export class SimDisk implements FileIo {
 
   #apply(entries: Entries, change: DirectoryChange): void {
     if (change.removes !== undefined) entries.delete(change.removes);
+    if (change.sets !== undefined && entries === this.#entries) this.#leadNowhere.delete(change.sets[0]);
     if (change.sets !== undefined) entries.set(...change.sets);
   }
 

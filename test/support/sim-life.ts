@@ -1,6 +1,6 @@
 // Short lives of a log on a simulated disk, the model of what they must keep, and the check of what is left of them.
 
-import { SpillwayError, isDiskFull } from '../../src/base/errors.ts';
+import { errnoOf, isDiskFull, SpillwayError } from '../../src/base/errors.ts';
 import type { BatchPlan } from '../../src/base/types.ts';
 import { Log, type StorageOptions } from '../../src/log/log.ts';
 import { verify } from '../../src/log/verify.ts';
@@ -8,6 +8,9 @@ import { planOf, readBack, SimulatedClock } from './log-plans.ts';
 import { SimDisk } from './sim-disk.ts';
 
 export const DIR = '/log';
+
+/** The errors that say so of a disk: known here by themselves, since the product may be wrong about them. */
+export const NO_ROOM: readonly string[] = ['ENOSPC', 'EDQUOT'];
 
 /** Segments of a header and four blocks: they roll with the third or fourth batch. */
 export const storage: StorageOptions = {
@@ -82,6 +85,12 @@ export class Life {
     return this.#log?.poison !== undefined;
   }
 
+  /** After an opening: what it found is durable from then on, what it did not find is gone. */
+  decide(): void {
+    this.model.acknowledge(this.log.durableOffset);
+    this.model.attempted = [];
+  }
+
   /** Does one step; the model learns what was acknowledged, also where the step fails. */
   do(step: Step): void {
     try {
@@ -128,6 +137,9 @@ export class Life {
         return action();
       } catch (error) {
         if (!isDiskFull(error) || this.isPoisoned || tries >= 3) throw error;
+        // Waited for where nothing will get better: the commit loop would do so for ever.
+        if (!NO_ROOM.includes(errnoOf(error) ?? ''))
+          throw new Error(`${errnoOf(error)} was taken for a full disk`, { cause: error });
       }
     }
   }
