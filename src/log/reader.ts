@@ -18,6 +18,7 @@ import { CHECKPOINT_FILE, segmentName } from './names.ts';
 import type { Places } from './places.ts';
 import { readIndex } from './index-file.ts';
 import { checkpointOf, freedSince, listDirectory } from './recovery.ts';
+import { damaged, notYetThere, overtaken } from './reader-errors.ts';
 import { nextValidBatch } from './scan.ts';
 import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
@@ -173,7 +174,7 @@ export class LogReader {
       }
       // Asked for after the listing: a start that had moved by then would be above what is wanted.
       const start = this.#startOffset();
-      if (start > this.#next) throw this.#overtaken(start);
+      if (start > this.#next) throw overtaken(this.#next, this.#wantedFrom, start);
       const [first] = listing.segments;
       throw this.#corrupt(segmentName(first), 0, this.#next, 'the segments before it are missing', first - 1);
     }
@@ -212,7 +213,7 @@ export class LogReader {
       const last = Math.max(next ?? 0, this.#knownDurable()) - 1;
       throw this.#corrupt(segmentName(base), 0, base, file.invalid, last < base ? null : last);
     }
-    if (freed > this.#next) throw this.#overtaken(freed);
+    if (freed > this.#next) throw overtaken(this.#next, this.#wantedFrom, freed);
     return undefined;
   }
 
@@ -388,34 +389,11 @@ export class LogReader {
     return this.#io.exists(`${this.#dir}/${segmentName(baseOffset)}`);
   }
 
-  /** Waiting silently for an offset far ahead would look like an empty log. */
   #refuseBeyond(end: number): void {
-    if (this.#wantedFrom === undefined || this.#wantedFrom <= end) return;
-    throw new SpillwayError(
-      'OFFSET_OUT_OF_RANGE',
-      `offset ${this.#wantedFrom} does not exist yet: the log ends at ${end}`,
-      {
-        subject: String(this.#wantedFrom),
-      },
-    );
-  }
-
-  #overtaken(start: number): SpillwayError {
-    const asked = this.#wantedFrom === undefined ? '' : ` (reading began at ${this.#wantedFrom})`;
-    return new SpillwayError(
-      'OFFSET_OUT_OF_RANGE',
-      `offset ${this.#next} was removed while it was to be read${asked}: the log starts at ${start}`,
-      {
-        subject: String(this.#next),
-      },
-    );
+    if (this.#wantedFrom !== undefined && this.#wantedFrom > end) throw notYetThere(this.#wantedFrom, end);
   }
 
   #corrupt(file: string, position: number, offset: number, message: string, last: number | null = null): SpillwayError {
-    const problem = { file, position, firstOffset: offset, lastOffset: last, message };
-    return new SpillwayError('CORRUPT', `${this.#dir}/${file} at byte ${position}, from offset ${offset}: ${message}`, {
-      subject: file,
-      problems: [problem],
-    });
+    return damaged(this.#dir, file, position, offset, message, last);
   }
 }
