@@ -17,7 +17,12 @@ interface Outcome<T> {
     readonly fileSystem: string;
   };
   readonly results: T;
-  readonly checks: readonly { readonly name: string; readonly pass: boolean | null; readonly target: string }[];
+  readonly checks: readonly {
+    readonly name: string;
+    readonly pass: boolean | null;
+    readonly figure: string | number;
+    readonly target: string;
+  }[];
 }
 
 interface AppendSubject {
@@ -180,6 +185,31 @@ function renderProof(): string {
   ].join('\n');
 }
 
+/** Targets of benches and what came, missed ones included. */
+function renderChecks(benches: readonly string[]): string {
+  const outcomes = benches.map((name) => ({ name, ...outcome<unknown>(name) }));
+  const [{ environment, startedAt }] = outcomes;
+  const { node, cpu, cpuCount, fileSystem } = environment;
+  const figureOf = (figure: string | number): string => (typeof figure === 'number' ? show(figure) : figure);
+  return [
+    `On ${startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}, which clients and gateway share, ${fileSystem}, Node ${node}. Written from`,
+    '`bench/out/*.json` by `scripts/render-figures.ts`. Targets that were missed stand here too.',
+    '',
+    table(
+      ['`npm run`', 'shows', 'figure', 'target', ''],
+      outcomes.flatMap(({ name, checks }) =>
+        checks.map((c) => [
+          `\`bench:${name}\``,
+          c.name,
+          figureOf(c.figure),
+          c.target,
+          c.pass === null ? 'not judged' : c.pass ? 'held' : '**missed**',
+        ]),
+      ),
+    ),
+  ].join('\n');
+}
+
 function write(document: string, mark: string, benches: readonly string[], body: () => string): void {
   const missing = benches.filter((name) => !existsSync(`bench/out/${name}.json`));
   if (missing.length > 0)
@@ -191,3 +221,6 @@ function write(document: string, mark: string, benches: readonly string[], body:
 
 write('README.md', 'figures', ['append', 'latency', 'before-after', 'syscalls'], render);
 write('docs/guarantees.md', 'proof', ['prove'], renderProof);
+write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =>
+  renderChecks(['http', 'tcp', 'clients', 'recovery']),
+);

@@ -93,9 +93,9 @@ token=$(sed -E 's/.*"token":"([^"]+)".*/\1/' "$work/token")
 sed -E 's/.*"line":"([^"]+)".*/\1/' "$work/token" >"$work/etc/tokens"
 chmod 755 "$work/etc"
 
-docker run --rm --label "$run" --network=none --memory=256m -v "$work/etc:/etc/spillway:ro" "$image" >"$work/out" 2>&1
-check 'with --memory=256m: refused with exit 2' test $? = 2
-check "  and the line says why: $(grep -a 'MEMORY_LIMIT' "$work/out" | cut -c1-110)…" has "$work/out" 'above the limit of 256 MiB'
+timeout 60 docker run --rm --label "$run" --network=none --memory=192m -v "$work/etc:/etc/spillway:ro" "$image" >"$work/out" 2>&1
+check 'with --memory=192m: refused with exit 2' test $? = 2
+check "  and the line says why: $(grep -a 'MEMORY_LIMIT' "$work/out" | cut -c1-110)…" has "$work/out" 'above the limit of 192 MiB'
 
 gateway one first-host
 check "with --memory=256m, read-only, without capabilities: answers ($how)" answers one || exit 1
