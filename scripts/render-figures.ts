@@ -185,12 +185,13 @@ function renderProof(): string {
   ].join('\n');
 }
 
+const figureOf = (figure: string | number): string => (typeof figure === 'number' ? show(figure) : figure);
+
 /** Targets of benches and what came, missed ones included. */
 function renderChecks(benches: readonly string[]): string {
   const outcomes = benches.map((name) => ({ name, ...outcome<unknown>(name) }));
   const [{ environment, startedAt }] = outcomes;
   const { node, cpu, cpuCount, fileSystem } = environment;
-  const figureOf = (figure: string | number): string => (typeof figure === 'number' ? show(figure) : figure);
   return [
     `On ${startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}, which clients and gateway share, ${fileSystem}, Node ${node}. Written from`,
     '`bench/out/*.json` by `scripts/render-figures.ts`. Targets that were missed stand here too.',
