@@ -81,6 +81,18 @@ export class DecodePool {
     });
     // A thread that ends while idle is replaced; without a listener the event would end the process.
     this.#pool.on('error', () => undefined);
+    // Node 20 aborts the process where a thread is ended while it still loads its modules (ModuleWrap::InstantiateSync): each is
+    // given a first task, and neither another nor its end before that is done.
+    this.#threads.tryAcquire(threads);
+    for (let i = 0; i < threads; i++) void this.#load();
+  }
+
+  async #load(): Promise<void> {
+    const limits = { maxRecords: 1, maxRecordBytes: 1, maxBytes: 1 };
+    const task: DecodeTask = { body: new Uint8Array(1), encoding: 'identity', shape: 'bytes', limits };
+    // Where it fails, so will the next, and that is told.
+    await this.#pool.run(task).catch(() => undefined);
+    this.#threads.release(1);
   }
 
   /** Bodies that wait for a thread, in bytes. */

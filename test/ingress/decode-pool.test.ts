@@ -145,6 +145,8 @@ t.test('tasks wait in order, within a bound in bytes', async (t) => {
   const bytes = sizes.map((s) => s.body.length + WAITER_OVERHEAD_BYTES);
   const waiting = bytes.slice(1, 4).reduce((a, b) => a + b);
   await withPool({ maxWaitingBytes: waiting }, async (pool) => {
+    // Until its thread has loaded, everything waits.
+    await pool.decode(gzipTask('0'));
     const order: number[] = [];
     const decode = (i: number): Promise<ErrorCode | 'fine'> =>
       codeOf(pool.decode(sizes[i]).then((came) => order.push(came.count / 1000 - 1)));
@@ -157,6 +159,7 @@ t.test('tasks wait in order, within a bound in bytes', async (t) => {
     t.equal(await decode(4), 'fine', 'later there is room');
   });
   await withPool({ maxWaitingBytes: 10 }, async (pool) => {
+    await pool.decode(gzipTask('0'));
     const came = [gzipTask('1'), gzipTask('2'), gzipTask('3')].map((each) => codeOf(pool.decode(each)));
     t.strictSame(await Promise.all(came), ['fine', 'fine', 'BACKLOG_FULL'], 'one above the bound waits alone');
     t.equal(pool.waitingBytes, 0);
@@ -244,3 +247,17 @@ t.test('threads start without NODE_OPTIONS and execArgv', async (t) => {
   t.match(without, /^0 /, 'the hook works');
   t.equal(threadsOf(script, '1 true\n'), without, 'no thread more than without a pool');
 });
+
+t.test(
+  'pools that are closed while their threads load: Node would abort the process if they were ended then',
+  async (t) => {
+    for (let i = 0; i < 12; i++) {
+      await withPool({ threads: 2 }, async (pool) => {
+        // Each round at another moment of the loading.
+        await new Promise<void>((resolve) => setTimeout(resolve, i * 12));
+        await pool.close();
+      });
+    }
+    t.pass('the process is there');
+  },
+);
