@@ -81,9 +81,6 @@ t.test('a decode thread without a schema: the most records, the largest and the 
 
 t.test(
   'the main thread with the options of the image: the most streams, and all keys of the dedupe table',
-  {
-    skip: 'ended once in three runs with ECONNRESET: the heap of 42 MiB may be too small for both at once, or the test too hasty',
-  },
   async (t) => {
     const config = resolveServeConfig({}, { SPILLWAY_MAX_WAITING_BYTES: '4MiB', SPILLWAY_DEDUPE_KEYS: '25000' });
     const gateway = resolveGatewayOptions({ ...config.gateway, maxConnections: 128 });
