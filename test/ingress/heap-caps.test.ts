@@ -1,11 +1,8 @@
 // The heap caps hold what may legitimately come: as many streams as there may be, with the longest names, in as many batches as an
 // index takes; bodies with the most records, and the deepest. A cap that is hit ends a thread, and with it the gateway.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { MAX_INDEX_ENTRIES, MAX_STREAM_IDS } from '../../src/base/limits.ts';
@@ -16,6 +13,7 @@ import { open } from '../../src/index.ts';
 import { DecodePool } from '../../src/ingress/decode-pool.ts';
 import { heapCaps } from '../../src/ingress/memory.ts';
 import { capWorkers } from '../../src/platform/threads.ts';
+import { GatewayProcess } from '../support/gateway-process.ts';
 
 const MIB = 2 ** 20;
 const STREAMS = MAX_STREAM_IDS;
@@ -85,19 +83,14 @@ t.test(
     const config = resolveServeConfig({}, { SPILLWAY_MAX_WAITING_BYTES: '4MiB', SPILLWAY_DEDUPE_KEYS: '25000' });
     const gateway = resolveGatewayOptions({ ...config.gateway, maxConnections: 128 });
     const { flags } = heapCaps(resolveLogOptions({ ...config.log, dir: 'd' }), gateway).main;
-    const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
-    const own = ['--dir', join(t.testdir(), 'log'), '--http', '127.0.0.1:0', '--tcp', 'off', '--log-level', 'error'];
     const same = ['--max-waiting-bytes', '4MiB', '--dedupe-keys', '25000', '--max-connections', '128'];
-    const child = spawn(process.execPath, [...flags, main, 'serve', ...own, ...same], {
-      stdio: ['ignore', 'pipe', 'ignore'],
+    const child = new GatewayProcess({
+      dir: join(t.testdir(), 'log'),
+      unix: 'off',
+      nodeFlags: flags,
+      flags: [...same, '--log-level', 'warn'],
     });
-    const ended = once(child, 'exit');
-    let text = '';
-    for await (const chunk of child.stdout.setEncoding('utf8')) {
-      text += chunk as string;
-      if (/listening on .*\n/.test(text)) break;
-    }
-    const url = /http:\/\/[0-9.:]+/.exec(text)![0];
+    const url = `http://127.0.0.1:${(await child.listens()).http}`;
     const agent = new Agent({ keepAlive: true, maxSockets: 64 });
     const post = (stream: string, key: string): Promise<number> =>
       new Promise((resolve, reject) => {
@@ -116,10 +109,12 @@ t.test(
         answers.set(status, (answers.get(status) ?? 0) + 1);
       }
     };
-    await Promise.all(Array.from({ length: 64 }, client));
-    t.strictSame([...answers], [[200, 27_000]], 'it lives, and answers each');
+    const asked = await Promise.allSettled(Array.from({ length: 64 }, client));
     agent.destroy();
     child.kill('SIGTERM');
-    t.equal((await ended)[0], 0);
+    const { code, signal, lines } = await child.ended;
+    t.strictSame({ code, signal, lines }, { code: 0, signal: null, lines: [] }, 'it lives');
+    for (const one of asked) if (one.status === 'rejected') t.fail(String(one.reason));
+    t.strictSame([...answers], [[200, 27_000]], 'it answers each');
   },
 );

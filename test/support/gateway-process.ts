@@ -36,6 +36,7 @@ export interface StartOptions {
   readonly flags?: readonly string[];
   /** Another Node than this one. */
   readonly node?: string;
+  readonly nodeFlags?: readonly string[];
 }
 
 export class GatewayProcess {
@@ -47,9 +48,9 @@ export class GatewayProcess {
   #err = '';
   #onSaid = (): void => undefined;
 
-  constructor({ dir, unix, flags = [], node = process.execPath }: StartOptions) {
+  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [] }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
-    const child = spawn(node, [main, 'serve', ...where, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     running.add(child);
     child.stderr.on('data', (chunk: Buffer) => {
