@@ -479,6 +479,19 @@ void LimitReceiveBuffer(Info info) {
   if (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) != 0) throwFailed(info.Env(), {errno, "setsockopt", nullptr});
 }
 
+/**
+ * Gives the memory of a view back now, not when the collector comes to it: the view and all others of its buffer are empty after
+ * it. Only where the view is all of an ordinary buffer; what shares one with others (node's pool), or may not be detached, stays.
+ */
+void Release(Info info) {
+  if (!info[0].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "release: expected a typed array");
+  const Napi::TypedArray view = info[0].As<Napi::TypedArray>();
+  const Napi::Value held = view.Get("buffer");
+  if (!held.IsArrayBuffer()) return;
+  Napi::ArrayBuffer buffer = held.As<Napi::ArrayBuffer>();
+  if (buffer.ByteLength() == view.ByteLength()) napi_detach_arraybuffer(info.Env(), buffer);
+}
+
 Napi::Object load(Napi::Env env, Napi::Object exports) {
   const char digits[] = "123456789";
   constexpr uint32_t kKnownAnswer = 0xe3069283;
@@ -486,6 +499,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
     throw Napi::Error::New(env, "The addon computes CRC-32C wrongly on this processor: it must not be used.");
   }
   env.SetInstanceData(new Scratch());
+  exports.Set("interface", Napi::Number::New(env, kNativeInterface));
   exports.Set("crc32c", Napi::Function::New<Crc32c>(env, "crc32c"));
   exports.Set("crc32cPortable", Napi::Function::New<Crc32cPortable>(env, "crc32cPortable"));
   exports.Set("crc32cHardware", Napi::Boolean::New(env, crc32c_hardware()));
@@ -494,6 +508,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("encodeFrames", Napi::Function::New<EncodeFrames>(env, "encodeFrames"));
   exports.Set("findLines", Napi::Function::New<FindLines>(env, "findLines"));
+  exports.Set("release", Napi::Function::New<Release>(env, "release"));
   exports.Set("limitReceiveBuffer", Napi::Function::New<LimitReceiveBuffer>(env, "limitReceiveBuffer"));
   exports.Set("Io", Io::define(env));
   return exports;

@@ -4,6 +4,7 @@
 
 namespace spillway {
 
+constexpr int kNativeInterface = 2;
 constexpr unsigned kBlockBytes = 4096;
 constexpr unsigned kBatchHeaderBytes = 64;
 constexpr unsigned kBatchCrcAt = 60;

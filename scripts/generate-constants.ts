@@ -10,6 +10,7 @@ import {
   BLOCK_BYTES,
   COUNTER_SLOTS,
   counterSlots,
+  NATIVE_INTERFACE,
   RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
 } from '../src/base/limits.ts';
@@ -27,6 +28,7 @@ export function renderConstants(): string {
     '',
     'namespace spillway {',
     '',
+    `constexpr int kNativeInterface = ${NATIVE_INTERFACE};`,
     `constexpr unsigned kBlockBytes = ${BLOCK_BYTES};`,
     `constexpr unsigned kBatchHeaderBytes = ${BATCH_HEADER_BYTES};`,
     `constexpr unsigned kBatchCrcAt = ${BATCH_CRC_AT};`,

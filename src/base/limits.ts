@@ -131,3 +131,6 @@ export const counterSlots = {
 } as const;
 export const COUNTER_SLOTS = 16;
 export type CounterName = keyof typeof counterSlots;
+
+/** Counts up with every change of what native/addon.cc exports: an addon that was built from other sources is not used. */
+export const NATIVE_INTERFACE = 2;

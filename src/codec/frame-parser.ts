@@ -4,6 +4,7 @@
 // that lies in one chunk is a view of it, one that does not is copied once, into memory that begins at a multiple of 8;
 // after anything was thrown, nothing more comes out.
 
+import { giveBack } from '../platform/give-back.ts';
 import {
   FRAME_HEADER_BYTES,
   frameType,
@@ -58,7 +59,7 @@ function checkHeader(shapes: ReadonlyMap<number, Shape>, header: FrameHeader, ma
 export interface FrameHandlers {
   /** Once per frame, as soon as its header is there and checked. May throw to refuse it. */
   onHeader(header: FrameHeader): void;
-  /** Once per frame, when it is complete. The payload may be a view of the chunk. */
+  /** Once per frame, when it is complete. The payload is there for the time of the call: it may be a view of the chunk. */
   onFrame(frame: Frame): void;
 }
 
@@ -139,21 +140,22 @@ export class FrameParser {
     const missing = header.payloadBytes - this.#bodyFilled;
     const to = Math.min(chunk.length, from + missing);
     if (this.#bodyFilled === 0 && to - from === missing) {
-      this.#emit(header, chunk.subarray(from, to));
+      this.#emit(header, chunk.subarray(from, to), false);
       return to;
     }
     // Every byte is written before anybody sees it.
     this.#body ??= Buffer.allocUnsafeSlow(header.payloadBytes);
     this.#body.set(chunk.subarray(from, to), this.#bodyFilled);
     this.#bodyFilled += to - from;
-    if (to - from === missing) this.#emit(header, this.#body);
+    if (to - from === missing) this.#emit(header, this.#body, true);
     return to;
   }
 
-  #emit(header: FrameHeader, payload: Uint8Array): void {
+  #emit(header: FrameHeader, payload: Uint8Array, own: boolean): void {
     this.#header = undefined;
     this.#body = undefined;
     this.#bodyFilled = 0;
     this.#handlers.onFrame({ ...header, payload });
+    if (own) giveBack(payload);
   }
 }

@@ -2,6 +2,7 @@
 // accept thread for small plain bodies and in a decode thread for the others (ingress/decode-pool.ts), the same code.
 
 import { BAD_RECORDS_SHOWN } from '../base/limits.ts';
+import { giveBack } from '../platform/give-back.ts';
 import { crc32cJs } from '../platform/js-bytes.ts';
 import { native } from '../platform/native.ts';
 import { decodeContent, type Encoding } from './decode.ts';
@@ -34,8 +35,10 @@ export interface DecodedRequest extends Ranges {
 const noBytes = new Uint8Array(0);
 const noRanges = new Uint32Array(0);
 
-/** Its counts stay; its memory does not. */
+/** Its counts stay; its memory does not: nobody may look at the body of the task any more. */
 export function letGo(decoded: DecodedRequest): void {
+  giveBack(decoded.body);
+  giveBack(decoded.ranges);
   decoded.body = noBytes;
   decoded.ranges = noRanges;
 }

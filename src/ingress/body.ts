@@ -7,6 +7,7 @@
 import type { IncomingMessage } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
 import { BODY_PIECE_BYTES } from '../base/limits.ts';
+import { giveBack } from '../platform/give-back.ts';
 import type { Host } from './host.ts';
 import type { Patience } from './patience.ts';
 import { Refusal } from './reply.ts';
@@ -115,6 +116,7 @@ export class Body {
 
   /** Lets go of the bytes, and gives their room to others. Doing so twice is fine. */
   release(): void {
+    giveBack(this.bytes);
     this.bytes = noBytes;
     this.#room.leave();
   }
@@ -165,16 +167,19 @@ function collect(
     let cameAll = false;
     let stopped = false;
     const keep = (chunk: Buffer): void => {
+      const before = total;
+      total += chunk.length;
       if (whole === undefined) whole = chunk;
       else {
-        if (whole.length < total + chunk.length) {
+        if (whole.length < total) {
           const larger = Buffer.allocUnsafeSlow(announced ?? room.bytes);
-          whole.copy(larger, 0, 0, total);
+          whole.copy(larger, 0, 0, before);
+          giveBack(whole);
           whole = larger;
         }
-        chunk.copy(whole, total);
+        chunk.copy(whole, before);
+        giveBack(chunk);
       }
-      total += chunk.length;
     };
     const finish = (): void => {
       resolve(whole === undefined || whole.length === total ? (whole ?? noBytes) : whole.subarray(0, total));

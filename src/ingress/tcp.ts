@@ -35,6 +35,7 @@ import {
   type FrameHeader,
 } from '../codec/frames.ts';
 import type { AppendedMany } from '../pipeline/job.ts';
+import { giveBack } from '../platform/give-back.ts';
 import { Allowance } from './allowance.ts';
 import { Deadlines } from './deadlines.ts';
 import { Producer, type Part } from './producer.ts';
@@ -117,6 +118,7 @@ export class TcpConnection {
       this.#fail(this.#ownError(error));
       return;
     }
+    giveBack(chunk);
     if (parser.midFrame && (!wasMidFrame || this.#framesDone > done)) this.#startFrame();
     this.#look();
   }

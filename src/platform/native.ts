@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { existsSync } from 'node:fs';
 import { reasonOf } from '../base/errors.ts';
+import { NATIVE_INTERFACE } from '../base/limits.ts';
 
 export interface NativeIo {
   open(path: string, how: 'read' | 'write' | 'create', direct: boolean): number;
@@ -24,6 +25,8 @@ export interface NativeIo {
 }
 
 export interface NativeAddon {
+  /** NATIVE_INTERFACE of the sources that it was built from. */
+  readonly interface: number;
   readonly crc32c: (bytes: Uint8Array, crc?: number) => number;
   crc32cPortable(bytes: Uint8Array, crc?: number): number;
   readonly crc32cHardware: boolean;
@@ -49,6 +52,8 @@ export interface NativeAddon {
    * both afterwards. Stops at the end, where `ranges` is full, or before a line longer than `maxBytes`: native/frames.h.
    */
   readonly findLines: (body: Uint8Array, place: Uint32Array, ranges: Uint32Array, maxBytes: number) => void;
+  /** Gives the memory of a view back now; it is empty after. Nothing happens where it is not all of an ordinary buffer. */
+  readonly release: (bytes: Uint8Array | Uint32Array) => void;
   /** Of a socket that may listen: what it accepts from then on inherits it. Throws as the system call fails. */
   limitReceiveBuffer(fd: number, bytes: number): void;
   readonly Io: new (counters: Float64Array) => NativeIo;
@@ -61,11 +66,19 @@ function packageRoot(): string {
   return dir;
 }
 
+/** @throws Error for one that was built from other sources than these */
+export function checkInterface(addon: { readonly interface?: number }): void {
+  if (addon.interface === NATIVE_INTERFACE) return;
+  throw new Error('the native addon was built from other sources: remove the folder build, then npm ci');
+}
+
 function load(): { addon: NativeAddon } | { reason: string } {
   try {
     const require = createRequire(import.meta.url);
     const find = require('node-gyp-build') as (dir: string) => NativeAddon;
-    return { addon: find(packageRoot()) };
+    const addon = find(packageRoot());
+    checkInterface(addon);
+    return { addon };
   } catch (error) {
     return { reason: reasonOf(error).split('\n')[0] };
   }

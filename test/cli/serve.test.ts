@@ -1,12 +1,13 @@
 // `spillway serve` whose surroundings fail it: nobody reads its stdout, its log lines cannot be written, there is nothing to reload.
 
-import { execFileSync, spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { certificate, skipTls } from '../support/certificates.ts';
 import { Inside } from '../support/gateway-inside.ts';
 import { directory, until, within } from '../support/log-support.ts';
 
@@ -128,12 +129,8 @@ t.test('config explain refuses the files that a start refuses', async (t) => {
   }
 });
 
-t.test('load over https', async (t) => {
-  const dir = directory(t);
-  const [tlsKey, tlsCert] = [join(dir, 'key'), join(dir, 'pem')];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', tlsKey];
-  const named = ['-out', tlsCert, '-subj', '/CN=load', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  execFileSync('openssl', ['req', '-x509', ...made, ...named], { stdio: 'ignore' });
+t.test('load over https', { skip: skipTls }, async (t) => {
+  const { certFile: tlsCert, keyFile: tlsKey } = certificate(directory(t), 'load');
   const inside = await Inside.start(t, { tlsCert, tlsKey });
   const target = `https://127.0.0.1:${inside.port}`;
   const args = ['load', '--target', target, '--rate', '50', '--seconds', '1', '--json'];

@@ -1,36 +1,13 @@
 // tcps: and https: with certificates made for the test.
 
 import t from 'tap';
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { connect } from '../../src/client/connect.ts';
 import { directory } from '../support/log-support.ts';
+import { certificate, skipTls } from '../support/certificates.ts';
 import { FakeGateway } from '../support/client-gateway.ts';
 import { FakeHttp } from '../support/client-http.ts';
 
-function hasOpenssl(): boolean {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const skip = hasOpenssl() ? false : 'there is no openssl to make certificates with';
-
-/** A self-signed certificate for 127.0.0.1. */
-function certificate(dir: string, name: string): { cert: string; key: string } {
-  const key = join(dir, `${name}.key`);
-  const cert = join(dir, `${name}.pem`);
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key, '-out', cert];
-  const named = ['-days', '2', '-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1'];
-  execFileSync('openssl', ['req', '-x509', ...made, ...named], { stdio: 'ignore' });
-  return { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
-}
-
-t.test('tcps and https, with and without client certificates', { skip }, async (t) => {
+t.test('tcps and https, with and without client certificates', { skip: skipTls }, async (t) => {
   const dir = directory(t);
   const server = certificate(dir, 'server');
   const client = certificate(dir, 'client');

@@ -1,6 +1,6 @@
 // The edges of the listeners: who holds a place without a word, what a socket file may be taken for, what an address may be.
 
-import { spawn, execFileSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -11,25 +11,12 @@ import { HANDSHAKE_TIMEOUT_MS, MAX_SOCKET_PATH_BYTES } from '../../src/base/limi
 import { removeStaleSocket } from '../../src/ingress/accept.ts';
 import { LogStateLines } from '../../src/ingress/log-state.ts';
 import type { LogState } from '../../src/base/types.ts';
+import { certificate, skipTls } from '../support/certificates.ts';
 import { Inside } from '../support/gateway-inside.ts';
 import { directory, until, within } from '../support/log-support.ts';
 
-function hasOpenssl(): boolean {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const skip = hasOpenssl() ? false : 'there is no openssl to make certificates with';
-
-t.test('TLS: a connection that says nothing gives its place back', { skip }, async (t) => {
-  const dir = directory(t);
-  const [tlsKey, tlsCert] = [join(dir, 'key'), join(dir, 'pem')];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', tlsKey];
-  execFileSync('openssl', ['req', '-x509', ...made, '-out', tlsCert, '-subj', '/CN=edge'], { stdio: 'ignore' });
+t.test('TLS: a connection that says nothing gives its place back', { skip: skipTls }, async (t) => {
+  const { certFile: tlsCert, keyFile: tlsKey } = certificate(directory(t), 'edge');
   const inside = await Inside.start(t, { tcp: '127.0.0.1:0', tlsCert, tlsKey });
   const { http, tcp } = inside.gateway.listening;
   const ms = await Promise.all(

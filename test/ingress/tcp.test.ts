@@ -32,6 +32,7 @@ import {
 import { DedupeTable, MAX_RUNS, type Dedupe, type Remembered } from '../../src/flow/dedupe.ts';
 import { Pulse } from '../../src/ingress/pulse.ts';
 import { TcpConnection } from '../../src/ingress/tcp.ts';
+import { native } from '../../src/platform/native.ts';
 import {
   tcpLimits,
   type ConnectionCredits,
@@ -383,6 +384,28 @@ t.test('acknowledged only after the append has resolved, in order', async (t) =>
   ]);
   t.equal(host.given[0].held, 0);
 });
+
+t.test(
+  'what came is given back as soon as the lane has it',
+  { skip: native === undefined ? 'there is no addon' : false },
+  async (t) => {
+    const host = new TestHost({ maxRequestRecords: 400 });
+    host.autoOffset = 0;
+    const client = await open(host);
+    const [first, second] = [Buffer.from(append(0, 400)), Buffer.from(append(400, 400))];
+    const chunks = [first, Buffer.from(second.subarray(0, 9000)), Buffer.from(second.subarray(9000))];
+    const lengths = chunks.map(({ length }) => length);
+    for (const chunk of chunks) client.pipe.push(chunk);
+    await until('ACK', () => client.acked === 800);
+    t.strictSame([host.calls[0].payloads, host.calls[1].payloads], [names(0, 400), names(400, 800)]);
+    t.ok(Math.min(...lengths) > 4096, `${lengths.join(' + ')} bytes`);
+    t.strictSame(
+      chunks.map(({ length }) => length),
+      [0, 0, 0],
+    );
+    t.equal(host.calls[0].frames.length + host.calls[1].frames.length, 0);
+  },
+);
 
 t.test('what becomes durable in one turn shares one write', async (t) => {
   const host = new TestHost();
