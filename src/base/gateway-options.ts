@@ -107,7 +107,7 @@ export function resolveGatewayOptions(given: Readonly<Record<string, unknown>>):
     const text = values[name];
     if (text !== undefined) values[name] = parseAddress(name, text as string);
   }
-  const options = values as unknown as GatewayOptions;
+  const options = values as GatewayOptions;
   checkTogether(options);
   return options;
 }

@@ -16,8 +16,8 @@ interface Row {
 }
 
 function rowsOf(config: ServeConfig): Row[] {
-  const log = config.log as unknown as Record<string, unknown>;
-  const window = (config.log.window ?? {}) as Record<string, unknown>;
+  const log: Readonly<Record<string, unknown>> = { ...config.log };
+  const window: Readonly<Record<string, unknown>> = { ...config.log.window };
   const rows: Row[] = serveOptionTable.map((spec) => {
     const { name } = spec;
     const value = name.startsWith('window.')

@@ -112,7 +112,7 @@ export function logOptionsOf(values: ReadonlyMap<string, unknown>): LogOptionsIn
     if (name.startsWith('window.')) window[name.slice('window.'.length)] = value;
     else options[name] = value;
   }
-  return { ...options, window } as unknown as LogOptionsInput;
+  return { ...options, window } as LogOptionsInput;
 }
 
 /** What commander parsed, as the options object of `open`. */

@@ -152,7 +152,7 @@ export function resolveLoadOptions(given: ReadonlyMap<string, unknown>): LoadOpt
     const value = raw === undefined && spec.default !== undefined ? spec.default : checkOption(spec, raw);
     values[spec.name] = spec.type === 'string' && value === 'off' ? undefined : value;
   }
-  const options = values as unknown as LoadOptions;
+  const options = values as LoadOptions;
   checkStreamName(options.stream);
   if (options.target === undefined) refuse('target', 'a place to send records to', 'off');
   if ((options.pattern === 'trace') !== (options.trace !== undefined)) {
