@@ -96,8 +96,8 @@ function checkStreams(given: unknown): Record<string, StreamOptions> {
  */
 export function resolveGatewayOptions(given: Readonly<Record<string, unknown>>): GatewayOptions {
   checkKeys(given, [...gatewayOptionTable.map((s) => s.name), 'streams'], 'gateway options');
-  const values: Record<string, unknown> = { streams: checkStreams(given['streams']) };
-  for (const spec of gatewayOptionTable as readonly OptionSpec[]) {
+  const values: Partial<Record<keyof GatewayOptions, unknown>> = { streams: checkStreams(given['streams']) };
+  for (const spec of gatewayOptionTable as readonly (OptionSpec & { readonly name: keyof GatewayOptions })[]) {
     const raw = given[spec.name];
     const value = raw === undefined ? spec.default : checkOption(spec, raw);
     values[spec.name] = spec.type === 'string' && value === 'off' ? undefined : value;

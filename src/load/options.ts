@@ -146,8 +146,8 @@ function refuse(name: string, expected: string, came: unknown): never {
 
 /** Checks values by name, and fills in the defaults. @throws INVALID_OPTION, INVALID_STREAM */
 export function resolveLoadOptions(given: ReadonlyMap<string, unknown>): LoadOptions {
-  const values: Record<string, unknown> = {};
-  for (const spec of loadOptionTable as readonly OptionSpec[]) {
+  const values: Partial<Record<keyof LoadOptions, unknown>> = {};
+  for (const spec of loadOptionTable as readonly (OptionSpec & { readonly name: keyof LoadOptions })[]) {
     const raw = given.get(spec.name);
     const value = raw === undefined && spec.default !== undefined ? spec.default : checkOption(spec, raw);
     values[spec.name] = spec.type === 'string' && value === 'off' ? undefined : value;
