@@ -13,9 +13,10 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { resolveGatewayOptions } from '../src/base/gateway-options.ts';
 import { resolveLogOptions } from '../src/base/options.ts';
 import { resolveServeConfig } from '../src/cli/config.ts';
-import { heapCaps, memorySum } from '../src/ingress/memory.ts';
+import { memorySum } from '../src/ingress/memory.ts';
 import { BenchError, parseArguments, runBench, type Bench } from './lib/bench.ts';
-import { startGateway, type Gateway } from './lib/children.ts';
+import type { Gateway } from './lib/children.ts';
+import { ofImage, startInGroup } from './lib/image.ts';
 import { MemoryGroup } from './lib/memory-group.ts';
 import type { Cell } from './lib/report.ts';
 
@@ -25,16 +26,6 @@ const LIMIT_MIB = 256;
 const RSS_SHARE = 0.85;
 const SAMPLE_MS = 100;
 const IDLE_CONNECTIONS = 1000;
-
-/** What does not belong into a sandbox: where it listens and stores. */
-const OURS = /^SPILLWAY_(?:DIR|HTTP|TCP|TOKENS|DRAIN_MS)$/;
-
-/** Variables of the image that begin with a prefix. */
-function ofImage(root: string, prefix: string): Record<string, string> {
-  const env = /^ENV ((?:.*\\\n)*.*)$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))![1];
-  const pairs = [...env.matchAll(/([A-Z_]+)=(\S+)/g)].filter(([, name]) => name.startsWith(prefix) && !OURS.test(name));
-  return Object.fromEntries(pairs.map(([, name, value]) => [name, value]));
-}
 
 /** Of docs/operate.md: 1,100 connections in the same container. */
 const manyConnections: Readonly<Record<string, string>> = {
@@ -135,20 +126,13 @@ async function measure(bench: Bench, name: string, settings: Record<string, stri
   const log = resolveLogOptions(config.log);
   const options = resolveGatewayOptions(config.gateway);
   const sumMiB = memorySum(log, options).totalBytes / MIB;
-  const flags = Object.entries(settings).flatMap(([variable, value]) => [
-    `--${variable.slice('SPILLWAY_'.length).toLowerCase().replaceAll('_', '-')}`,
-    value,
-  ]);
   const group = MemoryGroup.make(`spillway-bench-${process.pid}`, LIMIT_MIB * MIB);
   const dir = join(bench.dataDir, 'log');
   const rows: Cell[][] = [];
   let gateway: Gateway | undefined;
   try {
-    const malloc = Object.entries(ofImage(bench.root, 'MALLOC_')).map(([variable, value]) => `${variable}=${value}`);
-    const inside = (command: string, args: readonly string[]): [string, string[]] =>
-      group.inside('env', [...malloc, command, ...args]);
-    const kept = ['--retention-bytes', '256MiB', '--memory-limit', `${LIMIT_MIB}MiB`];
-    gateway = await startGateway(bench.root, dir, [...flags, ...kept], heapCaps(log, options).main.flags, inside);
+    const more = ['--retention-bytes', '256MiB', '--memory-limit', `${LIMIT_MIB}MiB`];
+    gateway = await startInGroup(bench.root, dir, group, settings, more);
     const held = options.maxConnections > IDLE_CONNECTIONS ? IDLE_CONNECTIONS : 0;
     const all = loads(options.decodedBodyBytes / MIB, held);
     let answered = 0;

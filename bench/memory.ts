@@ -7,7 +7,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { verify } from '../src/log/verify.ts';
@@ -15,7 +15,7 @@ import { readerIo } from '../src/platform/choose-io.ts';
 import { BenchError, parseArguments, runBench, type Bench, type Io } from './lib/bench.ts';
 import type { Cell } from './lib/report.ts';
 import { SEED } from './lib/payloads.ts';
-import { median } from './lib/stats.ts';
+import { sampleOf, slopePerMinute, type Sample } from './lib/resident.ts';
 import { settings, type MemoryResult, type RecordBytes, type Way } from './memory-child.ts';
 
 const MIB = 1024 * 1024;
@@ -42,43 +42,6 @@ const subjects: readonly { readonly recordBytes: RecordBytes; readonly way: Way 
   { recordBytes: 'mixed', way: 'waiting' },
 ];
 
-interface Sample {
-  readonly seconds: number;
-  readonly rssMiB: number;
-  readonly anonymousMiB: number;
-}
-
-/** Undefined once the process is gone. */
-function sample(pid: number, startedMs: number): Sample | undefined {
-  let status: string;
-  try {
-    status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  } catch {
-    return undefined;
-  }
-  // Shared memory of the lanes is anonymous too, whichever line the kernel counts it in.
-  const of = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? NaN) / 1024;
-  const anonymousMiB = of('RssAnon') + of('RssShmem');
-  const rssMiB = of('VmRSS');
-  if (Number.isNaN(rssMiB)) return undefined;
-  return { seconds: (performance.now() - startedMs) / 1000, rssMiB, anonymousMiB };
-}
-
-/**
- * Slope per minute by Theil and Sen (Sen, JASA 63, 1968): the median of the slopes between all pairs of samples at least a few
- * seconds apart, NaN where there are none. Least squares follow the saw teeth of a garbage collector at the ends of the series.
- */
-function slopePerMinute(samples: readonly Sample[], value: (s: Sample) => number): number {
-  const slopes: number[] = [];
-  samples.forEach((a, i) => {
-    for (const b of samples.slice(i + 1)) {
-      const apart = b.seconds - a.seconds;
-      if (apart >= 5) slopes.push(((value(b) - value(a)) / apart) * 60);
-    }
-  });
-  return slopes.length === 0 ? NaN : median(slopes);
-}
-
 interface Subject extends MemoryResult {
   readonly recordBytes: RecordBytes;
   readonly way: Way;
@@ -97,7 +60,7 @@ async function measure(bench: Bench, recordBytes: RecordBytes, way: Way, io: Io,
   const child = spawn(process.execPath, [...HEAP_CAPS, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const samples: Sample[] = [];
   const timer = setInterval(() => {
-    const now = sample(child.pid!, startedMs);
+    const now = sampleOf(child.pid!, startedMs);
     if (now !== undefined) samples.push(now);
   }, SAMPLE_MS);
   try {

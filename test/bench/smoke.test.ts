@@ -33,6 +33,7 @@ for (const [name, tool] of [
   ['memory', undefined],
   ['recovery', 'strace'],
   ['container', 'cgroups'],
+  ['soak', 'cgroups'],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
   const missing = there ? false : `${tool} is not there`;
