@@ -115,8 +115,7 @@ export class TcpConnection {
     try {
       parser.push(chunk);
     } catch (error) {
-      this.#fail(this.#ownError(error));
-      return;
+      return this.#fail(this.#ownError(error));
     }
     giveBack(chunk);
     if (parser.midFrame && (!wasMidFrame || this.#framesDone > done)) this.#startFrame();
@@ -374,8 +373,7 @@ export class TcpConnection {
     this.#parser.stop();
     if (last !== undefined) this.#socket.write(last);
     this.#socket.end();
-    // What is still on its way is read and thrown away: closing over unread bytes would reset the connection, and the last answers
-    // with it.
+    // What is on its way is thrown away: closing over unread bytes would reset the connection, and the last answers with it.
     this.#socket.resume();
     this.#deadlines.set(graceMs, () => this.#socket.destroy());
   }
