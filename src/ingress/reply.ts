@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorKinds, SpillwayError, reasonOf } from '../base/errors.ts';
 import type { BadRecord } from '../codec/split.ts';
+import { bearer } from './auth.ts';
 import type { Host } from './host.ts';
 
 /** How long a client may go on sending a body that was refused: most look for the answer only when they have sent all. */
@@ -92,7 +93,8 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
     const body = JSON.stringify({ error: 'INTERNAL', message: 'this is a bug', requestId, retryable: true });
     return answer(host, res, 500, body, jsonHeaders, unreadOf(req));
   }
-  const { code, message, retryable } = thrown;
+  const { code, retryable } = thrown;
+  const message = withoutToken(req, thrown.message);
   const { status } = errorKinds[code];
   const refusal = thrown instanceof Refusal ? thrown : undefined;
   const headers = [...jsonHeaders, ...(refusal?.headers ?? [])];
@@ -102,6 +104,12 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
   host.parts.log.debug({ requestId, code, status }, message);
   const body = JSON.stringify({ error: code, message, requestId, retryable, ...refusal?.also });
   answer(host, res, status, body, headers, refusal?.close === true ? req : unreadOf(req));
+}
+
+/** What came is told, but not the token that let it in, wherever else it stood: answers and log lines are read by others. */
+function withoutToken(req: IncomingMessage, message: string): string {
+  const token = bearer(req.headers.authorization);
+  return token === undefined ? message : message.replaceAll(token, '…');
 }
 
 /** The request, where it has a body that was not read: what is left of it cannot be told from the next request. */
