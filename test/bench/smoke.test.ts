@@ -34,6 +34,8 @@ for (const [name, tool] of [
   ['recovery', 'strace'],
   ['container', 'cgroups'],
   ['soak', 'cgroups'],
+  ['overload', undefined],
+  ['hostile', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
   const missing = there ? false : `${tool} is not there`;
