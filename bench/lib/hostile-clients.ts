@@ -42,18 +42,15 @@ function deaf(): void {
   socket.on('close', () => process.exitCode === undefined && setTimeout(deaf, 100));
 }
 
-/** In portions of 20 ms. */
-function flood(): void {
-  const portion = (): void => {
-    for (let i = 0; i < count / 50; i++) {
-      const socket = open();
-      socket.on('connect', () => socket.destroy());
-    }
-  };
-  timers.push(setInterval(portion, 20));
+/** As many as come in 20 ms. */
+function portion(): void {
+  for (let i = 0; i < count / 50; i++) {
+    const socket = open();
+    socket.on('connect', () => socket.destroy());
+  }
 }
 
-if (kind === 'flood') flood();
+if (kind === 'flood') timers.push(setInterval(portion, 20));
 else for (let i = 0; i < count; i++) ({ idle: open, dribble, deaf })[kind as 'idle' | 'dribble' | 'deaf']();
 setTimeout(() => console.log('ready'), 500);
 process.stdin.resume().on('end', () => {
