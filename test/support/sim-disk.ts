@@ -10,7 +10,7 @@
 //  - a kill (`afterKill`) keeps all of the cache;
 //  - every call is numbered, and `decide` may let it fail or cut the power in its midst: with its effect in the cache, not
 //    on stable storage.
-// Nothing is random here: a power cut is a list of decisions that the caller takes.
+// Nothing is random here: a power cut is a list of decisions that the caller takes. The pages of one file: sim-file.ts.
 
 import { dirname } from 'node:path';
 import { BLOCK_BYTES, COUNTER_SLOTS } from '../../src/base/limits.ts';
