@@ -5,6 +5,7 @@
       "target_name": "spillway",
       "sources": [
         "native/addon.cc",
+        "native/addon_io.cc",
         "native/batch.cc",
         "native/crc32c.cc",
         "native/errors.cc",

@@ -132,5 +132,5 @@ export const counterSlots = {
 export const COUNTER_SLOTS = 16;
 export type CounterName = keyof typeof counterSlots;
 
-/** Counts up with every change of what native/addon.cc exports: an addon that was built from other sources is not used. */
+/** Counts up with every change of what native/addon.cc and addon_io.cc export: an addon of other sources is not used. */
 export const NATIVE_INTERFACE = 2;

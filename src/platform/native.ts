@@ -1,4 +1,4 @@
-// Loads the addon once per thread, or says why not. The only place that knows its shape (native/addon.cc).
+// Loads the addon once per thread, or says why not. The only place that knows its shape (native/addon.cc, addon_io.cc).
 
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';

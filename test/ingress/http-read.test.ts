@@ -7,7 +7,7 @@ import * as zlib from 'node:zlib';
 import t, { type Test } from 'tap';
 import { counterNames } from '../../src/ingress/counters.ts';
 import { Inside, isError, isStored } from '../support/gateway-inside.ts';
-import { ask, bytes, ndjson, post, Raw, recordsOf, type Answer } from '../support/gateway-talk.ts';
+import { ask, bytes, linesOf, ndjson, payloads, post, Raw, recordsOf, type Answer } from '../support/gateway-talk.ts';
 import { until } from '../support/log-support.ts';
 import { temporaryDirectory } from '../support/modes.ts';
 
@@ -15,26 +15,6 @@ const KIB = 1024;
 
 const root = temporaryDirectory('spillway-http-test-');
 t.teardown(() => rmSync(root, { recursive: true, force: true }));
-
-interface Line {
-  readonly offset: number;
-  readonly timestampMs: number;
-  readonly payload?: string;
-  readonly payloadBase64?: string;
-}
-
-function linesOf(answer: Answer): Line[] {
-  return answer.text
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => JSON.parse(line) as Line);
-}
-
-/** All records of a stream, as text. */
-async function payloads(port: number, stream: string): Promise<string[]> {
-  const answer = await ask(port, { path: `${recordsOf(stream)}?max=10000` });
-  return linesOf(answer).map((l) => l.payload ?? `base64:${l.payloadBase64}`);
-}
 
 t.test('Idempotency-Key', async (t) => {
   const dir = join(root, 'keys');

@@ -176,3 +176,29 @@ export class Raw {
     return { status, headers, text };
   }
 }
+
+/** A record as it is read over HTTP. */
+interface Line {
+  readonly offset: number;
+  readonly timestampMs: number;
+  readonly payload?: string;
+  readonly payloadBase64?: string;
+}
+
+export function linesOf(answer: Answer): Line[] {
+  return answer.text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Line);
+}
+
+/** All records of a stream, as text. */
+export async function payloads(port: number, stream: string): Promise<string[]> {
+  const answer = await ask(port, { path: `${recordsOf(stream)}?max=10000` });
+  return linesOf(answer).map((l) => l.payload ?? `base64:${l.payloadBase64}`);
+}
+
+/** The head of a POST of text of this length; `more` are further lines. */
+export function head(stream: string, length: number, more = ''): string {
+  return `POST ${recordsOf(stream)} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: ${length}\r\n${more}\r\n`;
+}

@@ -41,3 +41,6 @@ export async function recordsOf(
 export function text(record: LogRecord): string {
   return Buffer.from(record.payload).toString();
 }
+
+/** A window that closes no batch of a few records by itself, for as long as a test takes. */
+export const quiet = { maxRecords: 100_000, maxBytes: '16KiB', lingerMs: 20_000 } as const;

@@ -1,4 +1,4 @@
-// Child of test/pipeline/open.test.ts: opens a log as somebody else, or holds one. Tells 'opened' or the error's code
+// Child of test/pipeline/open-directory.test.ts: opens a log as somebody else, or holds one. Tells 'opened' or the error's code
 // and message. argv: dir, io.
 
 import { open, SpillwayError } from '../../src/index.ts';

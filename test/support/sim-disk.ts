@@ -10,7 +10,7 @@
 //  - a kill (`afterKill`) keeps all of the cache;
 //  - every call is numbered, and `decide` may let it fail or cut the power in its midst: with its effect in the cache, not
 //    on stable storage.
-// Nothing is random here: a power cut is a list of decisions that the caller takes.
+// Nothing is random here: a power cut is a list of decisions that the caller takes. The pages of one file: sim-file.ts.
 
 import { dirname } from 'node:path';
 import { BLOCK_BYTES, COUNTER_SLOTS } from '../../src/base/limits.ts';
@@ -18,6 +18,7 @@ import type { IoMode } from '../../src/base/types.ts';
 import { ioError, type ByteOps, type FileIo, type OpenHow } from '../../src/platform/file-io.ts';
 import { jsBytes } from '../../src/platform/js-bytes.ts';
 import { native } from '../../src/platform/native.ts';
+import { decisionsOf, SimFile, type Decision, type Entries, type Image } from './sim-file.ts';
 
 export type SimCall =
   | 'open'
@@ -45,96 +46,10 @@ export class PowerCut extends Error {
   }
 }
 
-/** One thing that a power cut decides: choice 0 is what was on stable storage. */
-interface Decision {
-  readonly choices: number;
-  apply(image: Image, choice: number): void;
-}
-
 interface DirectoryChange {
   readonly dir: string;
   readonly removes: string | undefined;
-  readonly sets: readonly [path: string, file: File | null] | undefined;
-}
-
-/** Path → file; null for a directory. */
-type Entries = Map<string, File | null>;
-
-class File {
-  /** In the cache. */
-  bytes = new Uint8Array(0);
-  /** On stable storage. */
-  stable = new Uint8Array(0);
-  /** Page number → its versions since it was last on stable storage, oldest first. */
-  readonly unsynced = new Map<number, Uint8Array[]>();
-  /** Pages whose write-back failed: clean for the kernel, and not on stable storage. */
-  readonly lost = new Set<number>();
-  syncFailed = false;
-
-  resize(bytes: number): void {
-    const grown = new Uint8Array(bytes);
-    grown.set(this.bytes.subarray(0, bytes));
-    this.bytes = grown;
-  }
-
-  write(bytes: Uint8Array, position: number): void {
-    if (position + bytes.length > this.bytes.length) this.resize(position + bytes.length);
-    this.bytes.set(bytes, position);
-    for (let page = Math.floor(position / BLOCK_BYTES); page * BLOCK_BYTES < position + bytes.length; page++) {
-      const versions = this.unsynced.get(page) ?? [];
-      versions.push(this.bytes.slice(page * BLOCK_BYTES, (page + 1) * BLOCK_BYTES));
-      this.unsynced.set(page, versions);
-      // Dirty again: the next sync writes it back.
-      this.lost.delete(page);
-    }
-  }
-
-  /** Pages [from, to) and the size are on stable storage, but what an earlier failed sync lost. */
-  sync(from: number, to: number): void {
-    if (this.stable.length !== this.bytes.length) {
-      const grown = new Uint8Array(this.bytes.length);
-      grown.set(this.stable.subarray(0, grown.length));
-      this.stable = grown;
-    }
-    for (const page of this.unsynced.keys()) {
-      if (page < from || page >= to || this.lost.has(page)) continue;
-      const at = page * BLOCK_BYTES;
-      this.stable.set(this.bytes.subarray(at, at + BLOCK_BYTES), at);
-      this.unsynced.delete(page);
-    }
-  }
-
-  /** What a failed sync left is dropped from the cache. */
-  evict(): void {
-    for (const page of this.lost) {
-      const at = page * BLOCK_BYTES;
-      const clean = new Uint8Array(Math.min(BLOCK_BYTES, this.bytes.length - at));
-      clean.set(this.stable.subarray(at, at + clean.length));
-      this.bytes.set(clean, at);
-      this.unsynced.delete(page);
-    }
-    this.lost.clear();
-  }
-
-  copy(): File {
-    const copy = new File();
-    copy.bytes = this.bytes.slice();
-    copy.stable = this.stable.slice();
-    for (const [page, versions] of this.unsynced) copy.unsynced.set(page, versions.slice());
-    for (const page of this.lost) copy.lost.add(page);
-    copy.syncFailed = this.syncFailed;
-    return copy;
-  }
-}
-
-/** Stable storage while a power cut is worked out. */
-interface Image {
-  readonly entries: Entries;
-  readonly files: Map<File, Uint8Array>;
-}
-
-function same(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
+  readonly sets: readonly [path: string, file: SimFile | null] | undefined;
 }
 
 export interface SimDiskOptions {
@@ -160,7 +75,7 @@ export class SimDisk implements FileIo {
   #changes: DirectoryChange[] = [];
   /** Names that lead nowhere: listed, and not to be opened. */
   readonly #leadNowhere = new Set<string>();
-  #open = new Map<number, { path: string; file: File }>();
+  #open = new Map<number, { path: string; file: SimFile }>();
   #nextFd = 3;
   #submitted: { fd: number; bytes: Uint8Array; position: number; error?: unknown; done: boolean }[] = [];
   #writerFailed: unknown;
@@ -175,7 +90,7 @@ export class SimDisk implements FileIo {
       let file = this.#entries.get(path);
       if (how === 'create') {
         if (file !== undefined) throw this.#error('EEXIST', 'open', path);
-        file = new File();
+        file = new SimFile();
         this.#change({ dir: dirname(path), removes: undefined, sets: [path, file] });
       }
       if (file === undefined || file === null || this.#leadNowhere.has(path)) throw this.#error('ENOENT', 'open', path);
@@ -338,7 +253,7 @@ export class SimDisk implements FileIo {
   /** Changes bytes of a file in cache and on stable storage alike: damage, for which nobody is to blame. */
   damage(path: string, change: (bytes: Uint8Array) => Uint8Array): void {
     const file = this.#entries.get(path);
-    if (!(file instanceof File)) throw this.#error('ENOENT', 'damage', path);
+    if (!(file instanceof SimFile)) throw this.#error('ENOENT', 'damage', path);
     file.bytes = change(file.bytes.slice()) as Uint8Array<ArrayBuffer>;
     file.stable = file.bytes.slice();
   }
@@ -351,12 +266,12 @@ export class SimDisk implements FileIo {
 
   /** Whether there is such a file, and its name leads to it. */
   hasFile(path: string): boolean {
-    return this.#entries.get(path) instanceof File && !this.#leadNowhere.has(path);
+    return this.#entries.get(path) instanceof SimFile && !this.#leadNowhere.has(path);
   }
 
   fileBytes(path: string): Uint8Array {
     const file = this.#entries.get(path);
-    if (!(file instanceof File)) throw this.#error('ENOENT', 'fileBytes', path);
+    if (!(file instanceof SimFile)) throw this.#error('ENOENT', 'fileBytes', path);
     return file.bytes;
   }
 
@@ -366,8 +281,8 @@ export class SimDisk implements FileIo {
 
   /** What the next process finds after this one was killed: the caches stay, descriptors and queued writes do not. */
   afterKill(): SimDisk {
-    const copies = new Map<File, File>();
-    const copyOf = (file: File | null): File | null => {
+    const copies = new Map<SimFile, SimFile>();
+    const copyOf = (file: SimFile | null): SimFile | null => {
       if (file === null) return null;
       const copy = copies.get(file) ?? file.copy();
       copies.set(file, copy);
@@ -396,13 +311,13 @@ export class SimDisk implements FileIo {
     for (const file of this.#allFiles()) image.files.set(file, file.stable.slice());
     this.#decisions(tearBytes).forEach((d, i) => d.apply(image, choices[i] ?? 0));
     const entries: Entries = new Map();
-    const copies = new Map<File, File>();
+    const copies = new Map<SimFile, SimFile>();
     for (const [path, file] of image.entries) {
       if (file === null) entries.set(path, null);
       else {
         let copy = copies.get(file);
         if (copy === undefined) {
-          copy = new File();
+          copy = new SimFile();
           copy.bytes = image.files.get(file)! as Uint8Array<ArrayBuffer>;
           copy.stable = copy.bytes.slice();
           copies.set(file, copy);
@@ -418,7 +333,7 @@ export class SimDisk implements FileIo {
     for (const path of [...this.#entries.keys()].sort()) {
       add(path);
       const file = this.#entries.get(path);
-      if (file instanceof File) add(file.bytes);
+      if (file instanceof SimFile) add(file.bytes);
     }
   }
 
@@ -432,54 +347,17 @@ export class SimDisk implements FileIo {
     return next;
   }
 
-  #allFiles(): Set<File> {
-    const files = new Set<File>();
+  #allFiles(): Set<SimFile> {
+    const files = new Set<SimFile>();
     for (const entries of [this.#entries, this.#stableEntries])
       for (const file of entries.values()) if (file !== null) files.add(file);
-    for (const change of this.#changes) if (change.sets?.[1] instanceof File) files.add(change.sets[1]);
+    for (const change of this.#changes) if (change.sets?.[1] instanceof SimFile) files.add(change.sets[1]);
     return files;
   }
 
   #decisions(tearBytes: number): Decision[] {
     const decisions: Decision[] = [];
-    for (const file of this.#allFiles()) {
-      if (file.stable.length !== file.bytes.length) {
-        decisions.push({
-          choices: 2,
-          apply: (image, choice) => {
-            if (choice === 0) return;
-            const grown = new Uint8Array(file.bytes.length);
-            grown.set(image.files.get(file)!.subarray(0, grown.length));
-            image.files.set(file, grown);
-          },
-        });
-      }
-      for (const [page, versions] of file.unsynced) {
-        for (let at = 0; at < BLOCK_BYTES; at += tearBytes) {
-          const from = page * BLOCK_BYTES + at;
-          const before = new Uint8Array(tearBytes);
-          before.set(file.stable.subarray(from, from + tearBytes));
-          const others: Uint8Array[] = [];
-          for (const version of versions) {
-            const part = version.subarray(at, at + tearBytes);
-            if (part.length === 0) continue;
-            const whole =
-              part.length === tearBytes ? part : Buffer.concat([part, new Uint8Array(tearBytes - part.length)]);
-            if (!same(whole, before) && !others.some((o) => same(o, whole))) others.push(whole);
-          }
-          if (others.length === 0) continue;
-          decisions.push({
-            choices: others.length + 1,
-            apply: (image, choice) => {
-              const bytes = image.files.get(file)!;
-              // Beyond a size that was lost there is nothing.
-              if (choice > 0 && from < bytes.length)
-                bytes.set(others[choice - 1].subarray(0, bytes.length - from), from);
-            },
-          });
-        }
-      }
-    }
+    for (const file of this.#allFiles()) decisions.push(...decisionsOf(file, tearBytes));
     for (const change of this.#changes) {
       decisions.push({ choices: 2, apply: (image, choice) => choice === 1 && this.#apply(image.entries, change) });
     }
@@ -502,7 +380,7 @@ export class SimDisk implements FileIo {
     this.#changes = this.#changes.filter((c) => c.dir !== dir);
   }
 
-  #opened(fd: number): { path: string; file: File } {
+  #opened(fd: number): { path: string; file: SimFile } {
     const open = this.#open.get(fd);
     if (open === undefined) throw this.#error('EBADF', 'use', `descriptor ${fd}`);
     return open;

@@ -1,0 +1,20 @@
+// Segments of the logs in log-plans.ts: how much fills one, and what its header says.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { decodeSegmentHeader } from '../../src/log/format.ts';
+import { crc32cJs } from '../../src/platform/js-bytes.ts';
+
+/** Batches of 20 records of 100 bytes take one block of 4 KiB; 15 of them fill a segment of 64 KiB. */
+export const PER_SEGMENT = 15;
+/** Of a batch. */
+export const RECORDS = 20;
+
+export function headerOf(
+  dir: string,
+  file: string,
+): { epoch: number; salt: number; segmentBytes: number; baseOffset: number } {
+  const header = decodeSegmentHeader(readFileSync(join(dir, file)), crc32cJs);
+  if ('invalid' in header) throw new Error(`${file}: ${header.invalid}`);
+  return header;
+}
