@@ -50,6 +50,18 @@ t.test('docs/format.md: the example decodes to what it says', async (t) => {
     );
 });
 
+t.test('THREATS.md: each row names a test that there is', async (t) => {
+  const rows = text('THREATS.md')
+    .split('\n')
+    .filter((line) => /^\| (?:stranger|client|reader of logs|machine) \|/.test(line));
+  t.ok(rows.length > 20, `${rows.length} rows`);
+  for (const row of rows) {
+    const [, file, , title] = /`([a-z-]+\/[a-z-]+\.test\.ts)`(: (.+))? \|$/.exec(row) ?? [];
+    if (file === undefined) t.fail(`no test: ${row}`);
+    else t.ok(text('test', file).includes(title === undefined ? '' : `'${title}'`), `${file}: ${title ?? ''}`);
+  }
+});
+
 t.test('README.md: the example of embedding runs as it stands', async (t) => {
   const example = /```js\n(import \{ open \}[\s\S]*?)```/.exec(text('README.md'))![1];
   // Beside the compiled code, so that 'spillway' is this package.
