@@ -135,6 +135,7 @@ export class Host {
   /** Milliseconds until the rate limit lets this much through; 0 when it did, and was charged. */
   charge(who: string, records: number, bytes: number): number {
     const { recordBuckets, byteBuckets, clock } = this.parts;
+    if (recordBuckets === undefined && byteBuckets === undefined) return 0;
     const nowMs = clock.monotonicMs();
     const waitMs = Math.max(
       records === 0 ? 0 : (recordBuckets?.take(who, records, nowMs) ?? 0),

@@ -22,7 +22,9 @@ import type { Host } from './host.ts';
 import { Patience } from './patience.ts';
 import { answerJson, describeBad, Refusal } from './reply.ts';
 
-interface Accepted extends AppendedMany {
+interface Accepted {
+  readonly firstOffset: number;
+  readonly lastOffset: number;
   readonly duplicate: boolean;
 }
 
@@ -168,7 +170,10 @@ async function store(
     taken();
     return appended;
   };
-  if (key === undefined) return { ...(await append(0)), duplicate: false };
+  if (key === undefined) {
+    const { firstOffset, lastOffset } = await append(0);
+    return { firstOffset, lastOffset, duplicate: false };
+  }
 
   const { dedupe } = host.parts;
   const id = createHash('sha256').update(`${stream}\0${key}`).digest().subarray(0, 16);
