@@ -109,8 +109,10 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
 /** What came is told, but not the token that let it in, wherever else it stood: answers and log lines are read by others. */
 function withoutToken(req: IncomingMessage, message: string): string {
   const token = bearer(req.headers.authorization);
-  return token === undefined ? message : message.replaceAll(token, '…');
+  return token === undefined || token.length < LEAST_SECRET ? message : message.replaceAll(token, '…');
 }
+/** Letters of a token: of fewer there is nothing to keep, and a message would lose its sense. */
+const LEAST_SECRET = 8;
 
 /** The request, where it has a body that was not read: what is left of it cannot be told from the next request. */
 function unreadOf(req: IncomingMessage): IncomingMessage | undefined {
