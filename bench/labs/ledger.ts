@@ -32,14 +32,3 @@ export function disagreements(l: Ledger, w: Witnesses): string[] {
   if (l.accepted !== w.readBack) wrong.push(`accepted ${l.accepted}, but ${w.readBack} were read back`);
   return wrong;
 }
-
-/** Slope of the straight line through the points, least squares; 0 for fewer than two. */
-export function slope(points: readonly (readonly [x: number, y: number])[]): number {
-  const n = points.length;
-  if (n < 2) return 0;
-  const mean = (at: 0 | 1): number => points.reduce((sum, p) => sum + p[at], 0) / n;
-  const [mx, my] = [mean(0), mean(1)];
-  const over = points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0);
-  const under = points.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
-  return under === 0 ? 0 : over / under;
-}

@@ -16,12 +16,12 @@
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { slopePerMinute } from '../lib/resident.ts';
 import { median } from '../lib/stats.ts';
 import { BenchError } from '../lib/bench.ts';
 import type { Cell } from '../lib/report.ts';
 import { Skipped, packageRoot, makeDiskDir, parseLabArguments, runLab, type Lab } from './frame.ts';
 import { contain, whereToRun, type Contained } from './contain.ts';
-import { slope } from './ledger.ts';
 import { live } from './overflow-live.ts';
 import {
   FACTOR,
@@ -147,7 +147,8 @@ function judge({ report }: Lab, e: Ended, setting: Setting, limitMiB: number): v
   const mostMiB = RSS_SHARE * limitMiB;
   const peakMiB = outcome.peakRssBytes / MIB;
   report.measured(`${policy}: largest RSS, MiB`, peakMiB <= mostMiB, peakMiB, `≤ ${mostMiB}`);
-  const rising = slope(points(e, (s) => s.rssBytes / MIB).filter(([x]) => x * 1000 >= warmUpMs));
+  const settled = e.samples.filter(({ ms }) => ms >= warmUpMs).map((s) => ({ ...s, seconds: s.ms / 1000 }));
+  const rising = slopePerMinute(settled, (s) => s.rssBytes / MIB) / 60;
   const excess = ((FACTOR - 1) * setting.diskBytesPerSecond) / MIB;
   const most = SLOPE_SHARE * excess;
   report.measured(

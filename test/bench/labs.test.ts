@@ -1,7 +1,9 @@
-// The parts of the labs that compute: the ledger, the slope, the plot. That the labs run: smoke.test.ts; as commands: cli/lab.test.ts.
+// The parts of the labs that compute: the ledger, the plot, the bombs. That the labs run: smoke.test.ts; as commands: cli/lab.test.ts.
 
+import * as zlib from 'node:zlib';
 import t from 'tap';
-import { disagreements, slope } from '../../bench/labs/ledger.ts';
+import { crcOfZeros, gzipMembers, gzipNested, gzipZeros, zstdZeros } from '../../bench/labs/bomb-bodies.ts';
+import { disagreements } from '../../bench/labs/ledger.ts';
 import { labPolicies } from '../../bench/labs/overflow-run.ts';
 import { escapeXml, linePlot, ticks } from '../../bench/lib/svg.ts';
 
@@ -20,17 +22,6 @@ t.test('ledger: exact, and each way to be off by one is named', async (t) => {
     t.equal(wrong.length, 1, what);
     t.match(wrong[0], words, what);
   }
-});
-
-t.test('slope: of a line, of a constant, of too little', async (t) => {
-  const close = (came: number, wanted: number): boolean => t.ok(Math.abs(came - wanted) < 1e-9, `${came}, ${wanted}`);
-  close(slope([0, 1, 2, 5].map((x) => [x, 3 * x + 7])), 3);
-  close(slope([0, 1, 2].map((x) => [x, 4])), 0);
-  // A saw-tooth does not rise.
-  close(slope([0, 1, 2, 3, 4].map((x) => [x, 100 + 10 * Math.abs(x - 2)])), 0);
-  t.equal(slope([[1, 1]]), 0);
-  t.equal(slope([]), 0);
-  t.equal(slope([[1, 1], [1, 5]]), 0, 'straight up is no slope in time'); // prettier-ignore
 });
 
 t.test('ticks are round, begin at 0 and reach the largest value', async (t) => {
@@ -74,4 +65,24 @@ t.test('a plot holds every point, its words escaped, and stays within its frame'
 
 t.test('the policies of the lab are those of the product, and the array', async (t) => {
   t.strictSame([...labPolicies], ['block', 'drop-newest', 'drop-oldest', 'unbounded']);
+});
+
+const MIB = 2 ** 20;
+
+t.test('bombs are bodies that a decoder accepts to the last byte, of the size they are said to have', async (t) => {
+  const isZeros = (out: Buffer, bytes: number): boolean => out.length === bytes && out.equals(Buffer.alloc(bytes));
+  t.ok(isZeros(zlib.gunzipSync(gzipZeros(3 * MIB)), 3 * MIB), 'gzip');
+  t.ok(isZeros(zlib.gunzipSync(gzipMembers(3, 2 * MIB)), 6 * MIB), 'members');
+  t.ok(isZeros(zlib.gunzipSync(zlib.gunzipSync(gzipNested(5 * MIB))), 5 * MIB), 'nested');
+  t.ok(gzipZeros(1024 * MIB).length < 1.1 * MIB, 'a gigabyte in a megabyte');
+  t.ok(zstdZeros(10 * 1024 * MIB).length < MIB, 'ten gigabytes in less than one');
+  const unzstd = (zlib as { zstdDecompressSync?: (b: Buffer) => Buffer }).zstdDecompressSync;
+  if (unzstd === undefined) t.pass('zstd', { skip: `Node ${process.version} has none` });
+  else t.ok(isZeros(unzstd(zstdZeros(3 * MIB)), 3 * MIB), 'zstd');
+  t.throws(() => gzipZeros(1000));
+  // Its trailer is that of zlib: of sizes with one bit and many, and beyond what is decoded here.
+  for (const bytes of [0, 1, 7, 4096, 1_000_003]) {
+    const trailer = zlib.gzipSync(Buffer.alloc(bytes)).subarray(-8);
+    t.equal(crcOfZeros(bytes), trailer.readUInt32LE(0), `CRC-32 of ${bytes} zeros`);
+  }
 });

@@ -37,6 +37,7 @@ for (const [name, tool] of [
   ['overload', undefined],
   ['hostile', undefined],
   ['labs/overflow', 'cgroups'],
+  ['labs/bomb', 'cgroups'],
   ['labs/nagle', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
