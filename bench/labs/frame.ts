@@ -3,7 +3,8 @@
 // (which is said); 1 where one fails.
 
 import type { ChildProcess } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -26,7 +27,7 @@ export interface LabArguments {
   readonly smoke: boolean;
   readonly json: boolean;
   readonly dir: string | undefined;
-  readonly out: string;
+  readonly out: string | undefined;
   readonly policy: string | undefined;
   /** Flags of numbers. */
   readonly numbers: Readonly<Record<string, number | undefined>>;
@@ -59,7 +60,7 @@ export function parseLabArguments(name: string, numbers: readonly string[]): Lab
     smoke: values.smoke === true,
     json: values.json === true,
     dir: values.dir as string | undefined,
-    out: (values.out as string | undefined) ?? join(process.cwd(), 'bench', 'out'),
+    out: values.out as string | undefined,
     policy: values.policy as string | undefined,
     numbers: Object.fromEntries(numbers.map((flag) => [flag, number(flag)])),
   };
@@ -85,6 +86,20 @@ export function makeDiskDir(name: string, dir: string | undefined): string {
   const path = join(resolve(parent), `spillway-lab-${name}-${process.pid}`);
   mkdirSync(path, { recursive: true });
   return path;
+}
+
+/** Where figures go: below the current folder, as those of benches do; where that cannot be written, to what is temporary. */
+function makeOutDir(out = join(process.cwd(), 'bench', 'out')): string {
+  try {
+    mkdirSync(out, { recursive: true });
+    accessSync(out, constants.W_OK);
+    return out;
+  } catch {
+    const temporary = join(tmpdir(), 'spillway-lab');
+    mkdirSync(temporary, { recursive: true });
+    console.log(`${out} cannot be written: figures go to ${temporary}`);
+    return temporary;
+  }
 }
 
 const children = new Set<ChildProcess>();
@@ -139,9 +154,8 @@ export async function runLab(
     printStatement(statement);
     const { parameters, targets, body } = plan(a);
     dataDir = makeDiskDir(name, a.dir);
-    const report = new Report(`lab-${name}`, a.smoke, packageRoot, dataDir, parameters, a.out);
+    const report = new Report(`lab-${name}`, a.smoke, packageRoot, dataDir, parameters, makeOutDir(a.out));
     report.begin(targets, `lab ${name}`);
-    if (!existsSync(a.out)) mkdirSync(a.out, { recursive: true });
     await body({ report, dataDir, plot: (suffix, plot) => report.attach(`${suffix}.svg`, linePlot(plot)) });
     process.exitCode = report.finish();
   } catch (error) {
@@ -149,11 +163,8 @@ export async function runLab(
       console.log(`lab ${name}: skipped: ${error.message}`);
       return;
     }
-    const code = (error as { code?: string }).code ?? '';
-    const known = error instanceof BenchError || code === 'INVALID_OPTION';
-    const where = ['EACCES', 'EROFS', 'EPERM'].includes(code) ? ' (--out and --dir say where to write)' : '';
-    const reason = known || where !== '' ? (error as Error).message : ((error as Error).stack ?? String(error));
-    console.error(`lab ${name}: ${reason}${where}`);
+    const known = error instanceof BenchError || (error as { code?: string }).code === 'INVALID_OPTION';
+    console.error(`lab ${name}: ${known ? (error as Error).message : ((error as Error).stack ?? String(error))}`);
     process.exitCode = 1;
   } finally {
     clean();

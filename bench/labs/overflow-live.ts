@@ -1,5 +1,6 @@
 // One policy of lab:overflow, live: a line each 250 ms, which a terminal shows in place; with --json a line of JSON instead.
 
+import { readFileSync } from 'node:fs';
 import { limitOf } from '../../src/ingress/memory.ts';
 import { printStatement, type Statement } from './frame.ts';
 import { FACTOR, OWN_CAP_BYTES, recordsPerSecond, runPolicy, type Sample, type Setting } from './overflow-run.ts';
@@ -35,6 +36,12 @@ export async function live(statement: Statement, json: boolean, setting: Setting
       `policy ${policy}: ${FACTOR * rate} records/s of ${setting.recordBytes} bytes are offered, the disk takes ${rate}/s; ` +
         `${setting.seconds} s; memory limit ${limit === undefined ? 'none' : `${mib(limit.bytes)} (${limit.where})`}`,
     );
+    if (process.platform === 'linux') {
+      const files = /^RssFile:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? 0;
+      console.log(
+        `RSS includes ${mib(Number(files) * 1024)} of the program of node, which need not count against the limit`,
+      );
+    }
     if (policy === 'unbounded' && (limit?.bytes ?? Infinity) > OWN_CAP_BYTES) {
       console.log(
         `no memory limit below ${mib(OWN_CAP_BYTES)} is around this process: it ends itself there, where nothing else would`,

@@ -21,6 +21,8 @@ const MIB = 1024 * 1024;
 export const FACTOR = 4;
 export const SAMPLE_MS = 250;
 const TICK_MS = 5;
+/** Records handed over in one turn of the event loop, also where the producer itself was held up: others get their turn. */
+const MAX_PER_TICK = 512;
 /** Memory of the lane, and of what may wait for it. */
 const LANE_BYTES = 8 * MIB;
 const WAITING_BYTES = 8 * MIB;
@@ -131,7 +133,8 @@ class Run {
       for (let ms = 0; ms < seconds * 1000; ms = performance.now() - startMs) {
         if (this.#failure !== undefined || capped) break;
         wanted = Math.min(total, Math.floor((rate * ms) / 1000) + 1);
-        while (this.#offered < wanted && this.#depth < mostUnderWay) this.#offer();
+        const until = Math.min(wanted, this.#offered + MAX_PER_TICK);
+        while (this.#offered < until && this.#depth < mostUnderWay) this.#offer();
         await delay(TICK_MS);
       }
       const untilMs = performance.now() + DRAIN_MS;

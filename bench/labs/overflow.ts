@@ -20,7 +20,7 @@ import { slopePerMinute } from '../lib/resident.ts';
 import { median } from '../lib/stats.ts';
 import { BenchError } from '../lib/bench.ts';
 import type { Cell } from '../lib/report.ts';
-import { Skipped, packageRoot, makeDiskDir, parseLabArguments, runLab, type Lab } from './frame.ts';
+import { Skipped, packageRoot, makeDiskDir, parseLabArguments, runLab, type Lab, type LabArguments } from './frame.ts';
 import { contain, whereToRun, type Contained } from './contain.ts';
 import { live } from './overflow-live.ts';
 import {
@@ -53,19 +53,16 @@ const statement = {
   refutedBy: 'A bounded policy that is killed, keeps growing or is off by one record; an array that lives.',
 };
 
-const flags = ['seconds', 'disk-bytes-per-second', 'record-bytes'];
-
-function settingOf(policy: LabPolicy, numbers: Readonly<Record<string, number | undefined>>, dir: string): Setting {
+function settingOf(policy: LabPolicy, { smoke, numbers }: LabArguments, dir: string): Setting {
+  const [seconds, recordBytes, diskBytesPerSecond] = smoke ? [1, 16 * 1024, 32 * MIB] : [15, 4096, 8 * MIB];
   return {
     policy,
-    seconds: Math.min(MAX_SECONDS, numbers.seconds ?? 15),
-    recordBytes: numbers['record-bytes'] ?? 4096,
-    diskBytesPerSecond: numbers['disk-bytes-per-second'] ?? 8 * MIB,
+    seconds: Math.min(MAX_SECONDS, numbers.seconds ?? seconds),
+    recordBytes,
+    diskBytesPerSecond,
     dir,
   };
 }
-
-// All of them, compared.
 
 interface Ended extends Contained {
   readonly policy: LabPolicy;
@@ -202,14 +199,11 @@ async function compare(lab: Lab, policies: readonly LabPolicy[], setting: Settin
   const all: Ended[] = [];
   for (const policy of policies) {
     lab.report.progress(`${policy}, ${setting.seconds} s`);
-    const args = ['--policy', policy, '--json'];
-    const values = [setting.seconds, setting.diskBytesPerSecond, setting.recordBytes];
     const run = await contain(place, `overflow-${policy}`, limitMiB * MIB, [
       join(packageRoot, 'dist', 'bench', 'labs', 'overflow.js'),
-      ...args,
-      ...flags.flatMap((flag, i) => [`--${flag}`, String(values[i])]),
-      '--dir',
-      lab.dataDir,
+      ...['--policy', policy, '--json', '--seconds', String(setting.seconds)],
+      ...(smoke ? ['--smoke'] : []),
+      ...['--dir', lab.dataDir],
     ]);
     all.push(parse(policy, run));
   }
@@ -239,7 +233,7 @@ async function compare(lab: Lab, policies: readonly LabPolicy[], setting: Settin
 }
 
 async function main(): Promise<void> {
-  const a = parseLabArguments('overflow', flags);
+  const a = parseLabArguments('overflow', ['seconds']);
   if (a.policy !== undefined) {
     const policy = labPolicies.find((p) => p === a.policy);
     if (policy === undefined) throw new BenchError(`--policy: expected one of ${labPolicies.join(', ')}`);
@@ -249,18 +243,14 @@ async function main(): Promise<void> {
       .once('SIGINT', () => process.exit(130))
       .once('SIGTERM', () => process.exit(143))
       .once('exit', clean);
-    return live(statement, a.json, settingOf(policy, a.numbers, dir));
+    return live(statement, a.json, settingOf(policy, a, dir));
   }
   const limitMiB = a.smoke ? 128 : LIMIT_MIB;
   await runLab(
     statement,
     () => a,
     () => {
-      const base = settingOf(
-        'block',
-        a.smoke ? { seconds: 1, 'disk-bytes-per-second': 32 * MIB, 'record-bytes': 16_384 } : a.numbers,
-        '',
-      );
+      const base = settingOf('block', a, '');
       const policies = a.smoke ? (['drop-newest', 'unbounded'] as const) : labPolicies;
       const { policy: _policy, dir: _dir, ...parameters } = base;
       return {
@@ -271,7 +261,7 @@ async function main(): Promise<void> {
           'block: the producer runs at 0.8 to 1.2 of the rate of the disk, and drops nothing; drop-*: at ≥ 0.9 of the rate it wants',
           'unbounded: exit 137, and the oom_kill of the group (or OOMKilled of the container) says who did it',
         ],
-        body: (lab) => compare(lab, policies, { ...base, seconds: base.seconds }, limitMiB, a.smoke),
+        body: (lab) => compare(lab, policies, base, limitMiB, a.smoke),
       };
     },
   );
