@@ -53,7 +53,7 @@ export async function live(statement: Statement, json: boolean, setting: Setting
   const tell = (sample: Sample): void => {
     const line = json ? '' : liveLine(sample, before, limit?.bytes);
     if (json) print({ sample });
-    else if (isTerminal) process.stdout.write(`\r\u001b[2K${line.slice(0, process.stdout.columns - 1)}`);
+    else if (isTerminal) process.stdout.write(`\r\u001b[2K${line.slice(0, (process.stdout.columns || 120) - 1)}`);
     else process.stdout.write(`${line}\n`);
     before = sample;
   };

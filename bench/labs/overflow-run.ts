@@ -137,9 +137,9 @@ class Run {
         while (this.#offered < until && this.#depth < mostUnderWay) this.#offer();
         await delay(TICK_MS);
       }
-      const untilMs = performance.now() + DRAIN_MS;
-      if (!capped)
-        while (this.#depth > 0 && this.#failure === undefined && performance.now() < untilMs) await delay(TICK_MS);
+      // What the array holds would take three times as long again.
+      const untilMs = performance.now() + (consuming === undefined ? DRAIN_MS : 0);
+      while (this.#depth > 0 && this.#failure === undefined && performance.now() < untilMs) await delay(TICK_MS);
       this.#over = true;
       await consuming;
       sample();
