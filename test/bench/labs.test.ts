@@ -43,7 +43,15 @@ t.test('a plot holds every point, its words escaped, and stays within its frame'
     y: 'MiB',
     levels: [{ name: 'limit', y: 256 }],
     series: [
-      { name: 'one', points: [[0, 0], [5, 128], [10, 300]], endsHere: true }, // prettier-ignore
+      {
+        name: 'one',
+        points: [
+          [0, 0],
+          [5, 128],
+          [10, 300],
+        ],
+        endsHere: true,
+      },
       { name: 'none', points: [] },
     ],
   });
