@@ -2,6 +2,7 @@
 #
 #   docker build -t spillway .
 #   docker run --rm spillway token --name app                     a token, and its line for the file of tokens
+#   docker run --rm --memory=256m spillway lab overflow --policy unbounded      what a bound is for (docs/labs.md); also drop-newest
 #   docker run --memory=256m -p 8080:8080 -v spillway-data:/data -v "$PWD/etc:/etc/spillway:ro" spillway
 #
 # Promises: not root; the log is in /data, nothing else is written; SIGTERM (docker stop) drains; without a file of tokens it does
@@ -25,7 +26,10 @@ RUN npm pkg set --json 'binary.napi_versions[0]=8' && npm run build:native
 COPY tsconfig.json ./
 COPY src src
 COPY workers workers
-# Without test/ and bench/: what the image does not hold need not compile.
+# The experiments of `spillway lab`, and what they need.
+COPY bench/lib bench/lib
+COPY bench/labs bench/labs
+# Without test/ and the benches: what the image does not hold need not compile.
 RUN npm run build \
  && find dist \( -name '*.map' -o -name '*.d.ts' -o -name .tsbuildinfo \) -delete \
  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund

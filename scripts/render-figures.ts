@@ -2,7 +2,7 @@
 // of marks, `<!-- name -->` … `<!-- /name -->`; a mark whose runs are not there is left as it was. Run the benches, or
 // `npm run prove -- --full`, then `node dist/scripts/render-figures.js`.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { median } from '../bench/lib/stats.ts';
 import type { Claim } from '../test/proof/proof.ts';
 
@@ -20,7 +20,7 @@ interface Outcome<T> {
   readonly checks: readonly {
     readonly name: string;
     readonly pass: boolean | null;
-    readonly figure: string | number;
+    readonly figure: string | number | null;
     readonly target: string;
   }[];
 }
@@ -185,22 +185,24 @@ function renderProof(): string {
   ].join('\n');
 }
 
-const figureOf = (figure: string | number): string => (typeof figure === 'number' ? show(figure) : figure);
+const figureOf = (figure: string | number | null): string =>
+  typeof figure === 'number' ? show(figure) : (figure ?? '–');
 
-/** Targets of benches and what came, missed ones included. */
-function renderChecks(benches: readonly string[]): string {
-  const outcomes = benches.map((name) => ({ name, ...outcome<unknown>(name) }));
+/** Targets of benches, or labs, and what came, missed ones included. */
+function renderChecks(benches: readonly string[], shared = ', which clients and gateway share'): string {
+  // The name comes from its file: benches do not say there what they are.
+  const outcomes = benches.map((name) => ({ ...outcome<unknown>(name), name }));
   const [{ environment, startedAt }] = outcomes;
   const { node, cpu, cpuCount, fileSystem } = environment;
   return [
-    `On ${startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}, which clients and gateway share, ${fileSystem}, Node ${node}. Written from`,
+    `On ${startedAt.slice(0, 10)}: ${cpuCount} × ${cpu}${shared}, ${fileSystem}, Node ${node}. Written from`,
     '`bench/out/*.json` by `scripts/render-figures.ts`. Targets that were missed stand here too.',
     '',
     table(
       ['`npm run`', 'shows', 'figure', 'target', ''],
       outcomes.flatMap(({ name, checks }) =>
         checks.map((c) => [
-          `\`bench:${name}\``,
+          `\`${name.startsWith('lab-') ? name.replace('-', ':') : `bench:${name}`}\``,
           c.name,
           figureOf(c.figure),
           c.target,
@@ -209,6 +211,23 @@ function renderChecks(benches: readonly string[]): string {
       ),
     ),
   ].join('\n');
+}
+
+/** Plots that a document shows, beside it: those of the last run. */
+const plots = {
+  'overflow-rss': 'resident memory of four policies, and where the kernel ended one',
+  'overflow-depth': 'queue depth of the same',
+  'bomb-rss': 'resident memory of the gateway among bombs, and of a server that calls gunzipSync',
+  'nagle-latency': 'latency of requests of two writes and of one',
+} as const;
+
+function renderLabs(labs: readonly string[]): string {
+  mkdirSync('docs/plots', { recursive: true });
+  const shown = Object.entries(plots).map(([name, what]) => {
+    copyFileSync(`bench/out/lab-${name}.svg`, `docs/plots/lab-${name}.svg`);
+    return `![${what}](plots/lab-${name}.svg)`;
+  });
+  return `${renderChecks(labs, '')}\n\n${shown.join('\n\n')}`;
 }
 
 function write(document: string, mark: string, benches: readonly string[], body: () => string): void {
@@ -225,3 +244,6 @@ write('docs/guarantees.md', 'proof', ['prove'], renderProof);
 write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =>
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
+
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle'];
+write('docs/labs.md', 'labs', labs, () => renderLabs(labs));

@@ -97,6 +97,23 @@ timeout 60 docker run --rm --label "$run" --network=none --memory=192m -v "$work
 check 'with --memory=192m: refused with exit 2' test $? = 2
 check "  and the line says why: $(grep -a 'MEMORY_LIMIT' "$work/out" | cut -c1-110)…" has "$work/out" 'above the limit of 192 MiB'
 
+# What a bound is for: the same load, kept in an array and dropped by a policy (docs/labs.md). As a person types it, but for the name.
+lab() {
+  timeout 100 docker run --label "$run" --name "$run-lab-$1" --network=none --memory=256m "$image" \
+    lab overflow --policy "$1" >"$work/lab-$1" 2>&1
+}
+oom_killed() { docker inspect -f '{{.State.OOMKilled}}' "$run-lab-$1"; }
+lab unbounded
+status=$?
+check "lab overflow --policy unbounded, with --memory=256m: exit $status" test $status = 137
+check "  OOMKilled: $(oom_killed unbounded)" test "$(oom_killed unbounded)" = true
+check "  and it says so: $(grep -ao 'exit 137: .*' "$work/lab-unbounded" | cut -c1-90)" grep -qaE 'oom_kill [1-9]' "$work/lab-unbounded"
+lab drop-newest
+status=$?
+check "lab overflow --policy drop-newest, the same: exit $status" test $status = 0
+check "  OOMKilled: $(oom_killed drop-newest)" test "$(oom_killed drop-newest)" = false
+check "  $(grep -a '^offered' "$work/lab-drop-newest" | cut -d';' -f1): the ledger is exact" has "$work/lab-drop-newest" 'the ledger is exact'
+
 gateway one first-host
 check "with --memory=256m, read-only, without capabilities: answers ($how)" answers one || exit 1
 docker logs "$run-one" >"$work/log" 2>&1

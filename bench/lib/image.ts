@@ -19,13 +19,17 @@ export function ofImage(root: string, prefix: string): Record<string, string> {
   return Object.fromEntries(pairs.map(([, name, value]) => [name, value]));
 }
 
-/** The gateway within a memory limit, with variables as settings, the heap caps that belong to them, and malloc as the image has it. */
+/**
+ * The gateway within a memory limit, with variables as settings, the heap caps that belong to them, and malloc as the image has it.
+ * @param node another node than the running one
+ */
 export async function startInGroup(
   root: string,
   dir: string,
   group: MemoryGroup,
   settings: Readonly<Record<string, string>>,
   more: readonly string[],
+  node?: string,
 ): Promise<Gateway> {
   const config = resolveServeConfig({}, settings);
   const { flags } = heapCaps(resolveLogOptions(config.log), resolveGatewayOptions(config.gateway)).main;
@@ -35,6 +39,6 @@ export async function startInGroup(
   ]);
   const malloc = Object.entries(ofImage(root, 'MALLOC_')).map(([variable, value]) => `${variable}=${value}`);
   const inside = (command: string, args: readonly string[]): [string, string[]] =>
-    group.inside('env', [...malloc, command, ...args]);
+    group.inside('env', [...malloc, node ?? command, ...args]);
   return startGateway(root, dir, [...own, ...more], flags, inside);
 }

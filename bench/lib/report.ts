@@ -110,12 +110,20 @@ export class Report {
   readonly #startedAt = new Date().toISOString();
   readonly #outDir: string;
 
-  constructor(name: string, smoke: boolean, root: string, dataDir: string, parameters: Record<string, unknown>) {
+  /** @param outDir where the JSON goes */
+  constructor(
+    name: string,
+    smoke: boolean,
+    root: string,
+    dataDir: string,
+    parameters: Record<string, unknown>,
+    outDir = join(root, 'bench', 'out'),
+  ) {
     this.name = name;
     this.smoke = smoke;
     this.parameters = parameters;
     this.environment = environmentOf(root, dataDir);
-    this.#outDir = join(root, 'bench', 'out');
+    this.#outDir = outDir;
   }
 
   /** Known once a log is open. */
@@ -123,12 +131,20 @@ export class Report {
     this.environment.io = mode;
   }
 
-  begin(targets: readonly string[]): void {
-    console.log(`bench ${this.name}${this.smoke ? ' (smoke: the figures mean nothing)' : ''}`);
+  begin(targets: readonly string[], title = `bench ${this.name}`): void {
+    console.log(`${title}${this.smoke ? ' (smoke: the figures mean nothing)' : ''}`);
     console.log(`  environment  ${pairs(this.environment)}`);
     console.log(`  parameters   ${pairs(this.parameters)}`);
     targets.forEach((t, i) => console.log(`  ${i === 0 ? 'targets    ' : '           '}  ${t}`));
     console.log('');
+  }
+
+  /** A file beside the JSON of this run, named after it. */
+  attach(suffix: string, content: string): void {
+    mkdirSync(this.#outDir, { recursive: true });
+    const path = join(this.#outDir, `${this.name}-${suffix.replace('.', this.smoke ? '.smoke.' : '.')}`);
+    writeFileSync(path, content);
+    console.log(`written: ${path}`);
   }
 
   /** A line for whoever waits; not part of the table. */

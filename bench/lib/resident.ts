@@ -30,7 +30,10 @@ export function sampleOf(pid: number, startedMs: number): Sample | undefined {
  * Slope per minute by Theil and Sen (Sen, JASA 63, 1968): the median of the slopes between all pairs of samples at least a few
  * seconds apart, NaN where there are none. Least squares follow the saw teeth of a garbage collector at the ends of the series.
  */
-export function slopePerMinute(samples: readonly Sample[], value: (s: Sample) => number): number {
+export function slopePerMinute<T extends { readonly seconds: number }>(
+  samples: readonly T[],
+  value: (s: T) => number,
+): number {
   const slopes: number[] = [];
   samples.forEach((a, i) => {
     for (const b of samples.slice(i + 1)) {

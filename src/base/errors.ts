@@ -290,6 +290,8 @@ export interface ErrorDetails {
   /** errno name of the operating system, such as `ENOSPC`. */
   readonly errno?: string;
   readonly problems?: readonly Problem[];
+  /** Bytes that were decoded, at most, of a compressed body that turned out too large. */
+  readonly decodedBytes?: number;
   readonly cause?: unknown;
 }
 

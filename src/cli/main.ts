@@ -131,6 +131,21 @@ function program(): Command {
       status = (await import('./token.ts')).tokenCommand(o.name, o.json === true);
     });
 
+  root
+    .command('lab')
+    .description('run an experiment and say what came of it: overflow, bomb, nagle (docs/labs.md)')
+    .argument('<name>', 'which one')
+    .option('--policy <POLICY>', 'overflow alone: one policy, live: block, drop-newest, drop-oldest, unbounded')
+    .option('--seconds <N>', 'how long each part offers load', wholeNumber)
+    .option('--rounds <N>', 'how often each part is repeated', wholeNumber)
+    .option('--dir <DIR>', 'where temporary logs go: a disk')
+    .option('--out <DIR>', 'where figures and plots go (default: ./bench/out)')
+    .option('--smoke', 'smallest values: shows that it runs, judges counts alone')
+    .option('--json', 'with --policy: a JSON object per line')
+    .action(async (name: string, o: Record<string, never>) => {
+      status = await (await import('./lab.ts')).labCommand(name, o);
+    });
+
   const config = root.command('config').description('the configuration of serve');
   addServeFlags(config.command('explain').description('show every option, its value and where that came from'))
     .option('--json', 'print one JSON object as the last line')

@@ -38,12 +38,13 @@ function unsupported(message: string): SpillwayError {
   return new SpillwayError('UNSUPPORTED_ENCODING', `Content-Encoding: ${message}`);
 }
 
-function damaged(encoding: Encoding, message: string): SpillwayError {
-  return new SpillwayError('BAD_ENCODING', `body: ${encoding}: ${message}`);
+function damaged(encoding: Encoding, message: string, decodedBytes = 0): SpillwayError {
+  return new SpillwayError('BAD_ENCODING', `body: ${encoding}: ${message}`, { decodedBytes });
 }
 
-function tooLarge(maxBytes: number): SpillwayError {
-  return new SpillwayError('BODY_TOO_LARGE', `body: expected at most ${maxBytes} bytes once decoded, got more`);
+function tooLarge(maxBytes: number, decodedBytes = 0): SpillwayError {
+  const message = `body: expected at most ${maxBytes} bytes once decoded, got more`;
+  return new SpillwayError('BODY_TOO_LARGE', message, { decodedBytes });
 }
 
 function checkZstd(): Decompress {
@@ -105,7 +106,7 @@ function decompress(
   try {
     done = decoder(body, params === undefined ? options : { ...options, params });
   } catch (error) {
-    throw refusal(error, encoding, limit, maxBytes);
+    throw refusal(error, encoding, limit, maxBytes, chunkSize);
   }
   const { buffer, engine } = done;
   const rest = body.length - engine.bytesWritten;
@@ -113,11 +114,18 @@ function decompress(
   return ownMemory(buffer, chunkSize);
 }
 
-function refusal(error: unknown, encoding: Encoding, limit: number, maxBytes: number): SpillwayError {
+/** @param chunkBytes the one piece of output there was: more cannot have been decoded */
+function refusal(
+  error: unknown,
+  encoding: Encoding,
+  limit: number,
+  maxBytes: number,
+  chunkBytes: number,
+): SpillwayError {
   switch ((error as { code?: unknown }).code) {
     case 'ERR_BUFFER_TOO_LARGE':
-      if (limit === maxBytes) return tooLarge(maxBytes);
-      return damaged(encoding, `it holds more than the ${limit} bytes it states`);
+      if (limit === maxBytes) return tooLarge(maxBytes, chunkBytes);
+      return damaged(encoding, `it holds more than the ${limit} bytes it states`, chunkBytes);
     case 'ZSTD_error_frameParameter_windowTooLarge':
       return windowTooLarge();
     default:

@@ -62,17 +62,22 @@ export async function postRecords(
       slots = 1;
     }
     const schema = host.schema(stream);
-    const decoded = await decode.decode(
-      {
-        body: body.bytes,
-        encoding,
-        shape,
-        limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
-        wantCrc32c: key !== undefined,
-        ...(schema === undefined ? {} : { schema }),
-      },
-      patience.leftMs,
-    );
+    const decoded = await decode
+      .decode(
+        {
+          body: body.bytes,
+          encoding,
+          shape,
+          limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
+          wantCrc32c: key !== undefined,
+          ...(schema === undefined ? {} : { schema }),
+        },
+        patience.leftMs,
+      )
+      .catch((error: unknown) => {
+        if (error instanceof SpillwayError) counters.add('refusedDecodedBytes', error.details.decodedBytes ?? 0);
+        throw error;
+      });
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
     throttle(host, who, decoded.count, 0, false);

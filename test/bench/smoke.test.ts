@@ -36,14 +36,18 @@ for (const [name, tool] of [
   ['soak', 'cgroups'],
   ['overload', undefined],
   ['hostile', undefined],
+  ['labs/overflow', 'cgroups'],
+  ['labs/bomb', 'cgroups'],
+  ['labs/nagle', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
   const missing = there ? false : `${tool} is not there`;
-  t.test(`bench:${name} --smoke`, { skip: missing }, async (t) => {
+  const written = name.replace('labs/', 'lab-');
+  t.test(`${name.startsWith('labs/') ? '' : 'bench:'}${name} --smoke`, { skip: missing }, async (t) => {
     const run = spawnSync(process.execPath, [bench(name), '--smoke'], { encoding: 'utf8' });
     t.equal(run.status, 0, `${run.stderr}\n${run.stdout.slice(-2000)}`);
-    const outcome = JSON.parse(readFileSync(join('bench', 'out', `${name}.smoke.json`), 'utf8')) as Outcome;
-    t.equal(outcome.name, name);
+    const outcome = JSON.parse(readFileSync(join('bench', 'out', `${written}.smoke.json`), 'utf8')) as Outcome;
+    t.equal(outcome.name, written);
     const judged = outcome.checks.filter((c) => c.pass !== null);
     t.ok(judged.length > 0, `${judged.length} checks were judged`);
     t.same(

@@ -146,6 +146,9 @@ t.test('content codings', async (t) => {
   }
   t.same(await payloads(g.port, 'coded'), [], 'what was refused is not there');
   t.equal(g.count('decodedBytes'), body.length * (good.length - 1), 'decoded bytes are counted');
+  const bombs = bad.filter(([coding, , code]) => coding === 'gzip' && code === 'BODY_TOO_LARGE').length;
+  const most = bombs * (256 * KIB + 1);
+  t.equal(g.count('refusedDecodedBytes'), most, 'of bodies that are too large as well: never more than the cap');
   await g.end(t);
 });
 

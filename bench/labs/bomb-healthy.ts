@@ -1,0 +1,113 @@
+// Healthy clients of lab:bomb: open-loop load at a constant rate, alone or beside a flood of bombs, and what the gateway says of its
+// event loop meanwhile.
+
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { resolveLoadOptions } from '../../src/load/options.ts';
+import { runLoad } from '../../src/load/run.ts';
+import { gzipZeros, zstdZeros } from './bomb-bodies.ts';
+import { statsOf } from './bomb-cases.ts';
+import { packageRoot } from './frame.ts';
+
+const run = promisify(execFile);
+const MIB = 1024 * 1024;
+
+interface Bombers {
+  readonly dir: string;
+  readonly bomb: 'gzip' | 'zstd';
+  readonly connections: number;
+}
+
+interface Bombed {
+  /** One of them. */
+  readonly wireBytes: number;
+  /** By status. */
+  readonly answers: Readonly<Record<string, number>>;
+  readonly cut: number;
+  /** Answers 413: all of these bodies are below wireBodyBytes, so each was decoded as far as it goes. */
+  readonly decodeRefusals: number;
+}
+
+export interface Phase {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly accepted: number;
+  /** By code. */
+  readonly refused: Readonly<Record<string, number>>;
+  /** Never sent, or without an answer. */
+  readonly unanswered: number;
+  /** eventLoopDelayMs, a look each second. */
+  readonly delaysMs: readonly number[];
+  readonly refusedDecodedBytes: number;
+  readonly bombs: Bombed | undefined;
+}
+
+export interface Round {
+  readonly bomb: string;
+  readonly alone: Phase;
+  readonly among: Phase;
+}
+
+/**
+ * Small on the wire, so that sending them costs this machine little: what is compared is the decoding. Together the gzip ones are less than
+ * the ingressBytes of the image, the zstd ones more: then those who wait for the decode thread leave no room to others.
+ */
+const bodies = { gzip: () => gzipZeros(100 * MIB), zstd: () => zstdZeros(10 * 1024 * MIB) };
+
+async function flood(http: string, { dir, bomb, connections }: Bombers, seconds: number): Promise<Bombed> {
+  const file = join(dir, `bomb.${bomb}`);
+  const body = bodies[bomb]();
+  writeFileSync(file, body);
+  const script = join(packageRoot, 'dist', 'bench', 'lib', 'flood.js');
+  const args = [
+    `${http}/v1/streams/bomb/records`,
+    file,
+    'application/octet-stream',
+    bomb,
+    String(connections),
+    String(seconds),
+  ];
+  const { stdout } = await run(process.execPath, [script, ...args]);
+  const { answers, cut } = JSON.parse(stdout) as { answers: Record<string, number>; cut: number };
+  return { wireBytes: body.length, answers, cut, decodeRefusals: answers['413'] ?? 0 };
+}
+
+export async function beside(
+  http: string,
+  healthy: { readonly rate: number; readonly connections: number; readonly recordBytes: number },
+  seconds: number,
+  bombers?: Bombers,
+): Promise<Phase> {
+  const options = resolveLoadOptions(new Map<string, unknown>(Object.entries({ ...healthy, seconds, target: http })));
+  const before = (await statsOf(http)).gateway;
+  const delaysMs: number[] = [];
+  const startedMs = performance.now();
+  const timer = setInterval(() => {
+    // The figure is that of the last whole second: not one from before.
+    if (performance.now() - startedMs < 1900) return;
+    statsOf(http).then(
+      ({ gateway }) => delaysMs.push(gateway.eventLoopDelayMs),
+      () => undefined,
+    );
+  }, 1000);
+  try {
+    const bombing = bombers === undefined ? undefined : flood(http, bombers, seconds);
+    const report = await runLoad(options);
+    const bombs = await bombing;
+    const after = (await statsOf(http)).gateway;
+    return {
+      p50Ms: report.latencyMs.p50,
+      p99Ms: report.latencyMs.p99,
+      accepted: report.accepted.records,
+      refused: report.refused,
+      unanswered: report.unsent + report.unanswered,
+      delaysMs,
+      refusedDecodedBytes: after.refusedDecodedBytes - before.refusedDecodedBytes,
+      bombs,
+    };
+  } finally {
+    clearInterval(timer);
+  }
+}
