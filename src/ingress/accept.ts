@@ -13,6 +13,7 @@ import type { Logger } from 'pino';
 import { systemClock } from '../base/clock.ts';
 import { errnoOf, reasonOf, SpillwayError } from '../base/errors.ts';
 import type { Address, GatewayOptions } from '../base/gateway-options.ts';
+import { BODY_PIECE_BYTES } from '../base/limits.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import { DrainRate } from '../flow/drain-rate.ts';
@@ -67,6 +68,9 @@ export interface Left {
   readonly connections: number;
 }
 
+/** Part of ingressBytes that bodies may hold which wait for a decode thread. */
+const THREAD_SHARE = 1 / 2;
+
 function buckets(perSecond: number): TokenBuckets | undefined {
   return perSecond === 0 ? undefined : new TokenBuckets({ perSecond, burst: perSecond, maxKeys: RATE_KEYS });
 }
@@ -115,6 +119,7 @@ export class Accept {
       lane: new Lane(data.lane, systemClock, true),
       view,
       budget: new ByteBudget(options.ingressBytes),
+      threadShare: new ByteBudget(Math.max(BODY_PIECE_BYTES, options.ingressBytes * THREAD_SHARE)),
       elder: new ByteBudget(1),
       answers: new Answers(data.maxRecordBytes),
       decodeSlots: new ByteBudget(options.decodeThreads + 1),

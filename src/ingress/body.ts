@@ -3,10 +3,14 @@
 // A body takes room as its bytes come, not when they are announced: who announces and does not send holds a piece. Bodies that have
 // some and need more would wait for each other, were it not for the elder: one at a time may grow beside the budget, into memory
 // of wireBodyBytes that is kept for it. So there is always one that comes to its end.
+//
+// Bodies that wait for a decode thread stay longer than others: they have a share of the room, so that compressed ones, bombs among
+// them, do not keep plain ones out.
 
 import type { IncomingMessage } from 'node:http';
 import { SpillwayError } from '../base/errors.ts';
 import { BODY_PIECE_BYTES } from '../base/limits.ts';
+import type { ByteBudget } from '../flow/budget.ts';
 import { giveBack } from '../platform/give-back.ts';
 import type { Host } from './host.ts';
 import type { Patience } from './patience.ts';
@@ -36,14 +40,18 @@ class Room {
   readonly #patience: Patience;
   /** The largest that it can become. */
   readonly #mostBytes: number;
+  /** Those that it takes its bytes from: the share of its kind, where that has one, and what all have together. */
+  readonly #budgets: readonly ByteBudget[];
   #heldBytes = 0;
   #isElder = false;
   #left = false;
 
-  constructor(host: Host, patience: Patience, mostBytes: number) {
+  constructor(host: Host, patience: Patience, mostBytes: number, waitsForThread: boolean) {
+    const { budget, threadShare } = host.parts;
     this.#host = host;
     this.#patience = patience;
     this.#mostBytes = mostBytes;
+    this.#budgets = waitsForThread ? [threadShare, budget] : [budget];
   }
 
   /** Bytes that there is room for. */
@@ -53,17 +61,11 @@ class Room {
 
   /** Waits for a first piece. @throws BACKLOG_FULL */
   async enter(waitsForLane: boolean): Promise<void> {
-    const { budget } = this.#host.parts;
     const first = Math.min(this.#mostBytes, BODY_PIECE_BYTES);
     if (waitsForLane && this.#host.paused && !(await this.#patience.spend((ms) => this.#host.readable(ms)))) {
       throw this.#refusal('within maxBlockMs');
     }
-    if (
-      !budget.tryAcquire(first) &&
-      !(await this.#patience.spend((timeoutMs) => budget.acquire(first, { timeoutMs })))
-    ) {
-      throw this.#refusal('within maxBlockMs');
-    }
+    if (!this.#tryTake(first) && !(await this.#take(first))) throw this.#refusal('within maxBlockMs');
     this.#heldBytes = first;
   }
 
@@ -80,8 +82,28 @@ class Room {
 
   #tryGrow(bytes: number): boolean {
     const more = Math.max(bytes, Math.min(2 * this.#heldBytes, this.#mostBytes)) - this.#heldBytes;
-    if (!this.#host.parts.budget.tryAcquire(more)) return false;
+    if (!this.#tryTake(more)) return false;
     this.#heldBytes += more;
+    return true;
+  }
+
+  /** Takes bytes from all budgets, or from none. */
+  #tryTake(bytes: number): boolean {
+    for (let i = 0; i < this.#budgets.length; i++) {
+      if (this.#budgets[i].tryAcquire(bytes)) continue;
+      while (i-- > 0) this.#budgets[i].release(bytes);
+      return false;
+    }
+    return true;
+  }
+
+  /** The same, waiting for each in turn: who waits for its share is not in the way of those who need none. */
+  async #take(bytes: number): Promise<boolean> {
+    for (let i = 0; i < this.#budgets.length; i++) {
+      if (await this.#patience.spend((timeoutMs) => this.#budgets[i].acquire(bytes, { timeoutMs }))) continue;
+      while (i-- > 0) this.#budgets[i].release(bytes);
+      return false;
+    }
     return true;
   }
 
@@ -89,7 +111,7 @@ class Room {
   leave(): void {
     if (this.#left) return;
     this.#left = true;
-    this.#host.parts.budget.release(this.#heldBytes);
+    for (const budget of this.#budgets) budget.release(this.#heldBytes);
     if (this.#isElder) this.#host.parts.elder.release(1);
   }
 
@@ -125,6 +147,7 @@ export class Body {
 /**
  * Waits for room, then reads.
  * @param waitsForLane false: what does not fit the lane is dropped there, and does not wait for its level here
+ * @param waitsForThread whether it is held until a decode thread is free: such bodies have a share of the room, and leave the rest
  * @param askForIt called once it will be read: for a client that waits to be asked
  * @throws BODY_TOO_LARGE, BACKLOG_FULL, DISCONNECTED
  */
@@ -134,10 +157,11 @@ export async function readBody(
   announced: number | undefined,
   patience: Patience,
   waitsForLane: boolean,
+  waitsForThread: boolean,
   askForIt: () => void,
 ): Promise<Body> {
   const { options, counters } = host.parts;
-  const room = new Room(host, patience, announced ?? options.wireBodyBytes);
+  const room = new Room(host, patience, announced ?? options.wireBodyBytes, waitsForThread);
   await room.enter(waitsForLane);
   try {
     // While it waited for room: its 'close' has been, and comes no more.

@@ -24,6 +24,8 @@ export interface HostParts {
   readonly lane: Lane;
   readonly view: LogView;
   readonly budget: ByteBudget;
+  /** What bodies that wait for a decode thread may hold of the budget. */
+  readonly threadShare: ByteBudget;
   /** One: the body that may grow beside the budget (body.ts). */
   readonly elder: ByteBudget;
   readonly answers: Answers;

@@ -49,7 +49,9 @@ export async function postRecords(
 
   const { overflow, maxBlockMs } = host.admission(stream);
   const patience = new Patience(maxBlockMs, clock);
-  const body = await readBody(host, req, announced, patience, overflow === 'block', () => {
+  const schema = host.schema(stream);
+  const waitsForThread = encoding !== 'identity' || schema !== undefined;
+  const body = await readBody(host, req, announced, patience, overflow === 'block', waitsForThread, () => {
     if (req.headers.expect !== undefined) res.writeContinue();
   });
   let slots = 0;
@@ -61,7 +63,6 @@ export async function postRecords(
       }
       slots = 1;
     }
-    const schema = host.schema(stream);
     const decoded = await decode
       .decode(
         {

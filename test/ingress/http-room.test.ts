@@ -4,6 +4,7 @@
 import http from 'node:http';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { HEADERS_TIMEOUT_MS, MAX_HEADER_BYTES, REQUEST_TIMEOUT_MS } from '../../src/base/limits.ts';
 import { Inside, isError, isStored } from '../support/gateway-inside.ts';
@@ -57,6 +58,23 @@ t.test('bodies wait for room in ingressBytes; one whose client goes away leaves 
   await g.isAtRest(t, 'after a chunked one');
   t.ok(g.count('aborted') >= 3, 'who went away is counted');
   t.equal(g.count('answers5xx'), 0, 'and is no failure of ours');
+  await g.end(t);
+});
+
+t.test('compressed bodies have half of the room: plain ones still come in', async (t) => {
+  const small = { wireBodyBytes: '64KiB', ingressBytes: '128KiB', highWater: 1, maxBlockMs: 60_000 };
+  const g = await Inside.start(t, small);
+  const gzipped = (headers: string): string => head('s', 64 * KIB).replace('\r\n\r\n', `\r\n${headers}\r\n\r\n`);
+  // Of eight pieces of 16 KiB they get four.
+  const holders = await Promise.all(Array.from({ length: 8 }, () => Raw.connect(g.port)));
+  for (const holder of holders) holder.write(gzipped('Content-Encoding: gzip'));
+  await untilFigures(g.port, (f) => f.ingressBytes === 64 * KIB && f.connections >= 8, 'four hold half');
+  for (let i = 0; i < 20; i++) isStored(t, await post(g.port, 's', 'x', bytes), 'a plain one');
+  const gz = { ...bytes, 'content-encoding': 'gzip' };
+  const one = post(g.port, 's', gzipSync('compressed'), gz);
+  holders.forEach((holder) => holder.destroy());
+  isStored(t, await one, 'a compressed one, when it is its turn');
+  await g.isAtRest(t, 'after them');
   await g.end(t);
 });
 
