@@ -17,7 +17,7 @@ const HEARS_WITHIN_MS = 10_000;
 const FULL_HEARS_WITHIN_MS = 60_000;
 const AT_REST_WITHIN_MS = 10_000;
 /** What V8 and malloc may keep of what the corpus sent, beyond what good requests have already made them keep. */
-export const RSS_BOUND_BYTES = 48 * MIB;
+export const RSS_BOUND_BYTES = 64 * MIB;
 
 export interface Outcome {
   readonly name: string;
