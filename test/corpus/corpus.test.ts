@@ -30,7 +30,7 @@ t.test('a case that is wrong is seen', { timeout: LIMIT_MS }, async (t) => {
     { name: 'elsewhere', send: () => [one('elsewhere')], gets: [200], stores: () => ['x'] },
     {
       name: 'one answer too many',
-      send: ({ stream }) => [one(stream), one(stream)],
+      send: ({ stream }) => [one(stream), post(stream, `${TEXT}Connection: close\r\n`, 'x')],
       gets: [200, 'closed'],
       stores: () => ['x', 'x'],
     },

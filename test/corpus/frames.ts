@@ -97,7 +97,7 @@ const hellos: readonly Case[] = [
   first('STREAM before HELLO', encodeStream(1, 'early')),
   first('BYE before HELLO', bye),
   first('HTTP, where frames are spoken', 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'),
-  first('TLS, where there is none', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'),
+  first('TLS, where frames are spoken', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'),
   first('4 KiB of 0xff', '\xff'.repeat(4096)),
   then('a second HELLO', () => [hello()]),
   {
@@ -195,7 +195,7 @@ function answered({ wire }: { wire: Raw }): Promise<true> {
 }
 
 const ranges: readonly Case[] = [
-  range('a record of 1 MiB + 1', () => ['r'.repeat(MIB + 1)], '1 × RECORD_TOO_LARGE'),
+  range('APPEND of a record of 1 MiB + 1', () => ['r'.repeat(MIB + 1)], '1 × RECORD_TOO_LARGE'),
   range('10,001 records in one frame', () => Array<string>(10_001).fill(''), '10001 × TOO_MANY_RECORDS'),
   {
     ...then('records for a stream with a schema', () => [append(0, ['{"n":"x"}']), bye], [
@@ -206,7 +206,7 @@ const ranges: readonly Case[] = [
   },
   { ...then('a record of 0 bytes is one', () => [append(0, ['']), bye], ['ACK 1', 'closed']), stores: () => [''] },
   {
-    ...then('a record of 1 MiB', () => [append(0, ['r'.repeat(MIB)]), bye], ['ACK 1', 'closed']),
+    ...then('APPEND of a record of 1 MiB', () => [append(0, ['r'.repeat(MIB)]), bye], ['ACK 1', 'closed']),
     stores: () => ['r'.repeat(MIB)],
   },
   {
