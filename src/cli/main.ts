@@ -37,7 +37,9 @@ function program(): Command {
     )
     .version(version)
     .exitOverride()
-    .showSuggestionAfterError(true);
+    .showSuggestionAfterError(true)
+    // Whoever reads log lines gets one: what it suggests stands in a second.
+    .configureOutput({ outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, ' ')}\n`) });
 
   addLogFlags(root.command('ingest').description('append one record per line, and say what it cost'))
     .option('--stream <NAME>', 'stream to file the records under (required)')

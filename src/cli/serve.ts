@@ -6,10 +6,11 @@
 
 import { setDefaultHighWaterMark } from 'node:stream';
 import { getHeapStatistics } from 'node:v8';
-import { reasonOf, SpillwayError } from '../base/errors.ts';
+import { reasonOf, SpillwayError, type ErrorCode } from '../base/errors.ts';
 import { resolveGatewayOptions, type GatewayOptions } from '../base/gateway-options.ts';
 import { formatBytes, resolveLogOptions } from '../base/options.ts';
 import { createLogger } from '../ingress/accept-thread.ts';
+import { checkFiles } from '../ingress/files.ts';
 import { describe, Gateway } from '../ingress/gateway.ts';
 import { checkMemory, heapCaps, limitOf, memorySum, READ_AHEAD_BYTES } from '../ingress/memory.ts';
 import { capWorkers, leaveWorkersTheirCaps } from '../platform/threads.ts';
@@ -64,7 +65,9 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
   };
   // Before the start, which may read back much: PID 1 of a container has no default action, and docker stop would wait and kill.
   process.on('SIGHUP', reload).on('SIGTERM', end).on('SIGINT', end);
-  server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason)));
+  // A file that cannot be used is told before anything is made on the disk.
+  checkFiles(gateway);
+  server = await Gateway.start(config.log, gateway, logger, (reason) => ask((died = reason))).catch(nameDir);
   announce(server, gateway);
 
   const reason = await asked;
@@ -79,6 +82,13 @@ export async function serveCommand(parsed: Readonly<Record<string, unknown>>): P
   }
   logger.error(books, died ?? `closed after drainMs ${gateway.drainMs} with requests that were not answered`);
   return 1;
+}
+
+/** What is wrong with the directory names the option that it comes from. */
+function nameDir(error: unknown): never {
+  const ofDir: readonly ErrorCode[] = ['DIR_UNUSABLE', 'NOT_A_LOG', 'LOCKED'];
+  if (!(error instanceof SpillwayError) || !ofDir.includes(error.code)) throw error;
+  throw new SpillwayError(error.code, `option 'dir': ${error.message}`, error.details);
 }
 
 /** An address that means all of them is none to send to. */

@@ -183,6 +183,12 @@ export function encodeStream(streamId: number, name: string): Uint8Array {
   return frame;
 }
 
+/** @throws PROTOCOL_ERROR */
+export function checkStreamId(streamId: number): void {
+  if (streamId <= MAX_CONNECTION_STREAMS) return;
+  throw protocolError(`STREAM: expected an id of 1 to ${MAX_CONNECTION_STREAMS}, got ${streamId}`);
+}
+
 export function decodeStream(frame: Frame): string {
   const { payload } = frame;
   return Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString('utf8');

@@ -44,6 +44,15 @@ function routeOf(path: string): Route {
   throw new SpillwayError('NOT_FOUND', 'there is nothing at this path');
 }
 
+/** node:http keeps the first of several, and tells nobody. */
+function countHosts(rawHeaders: readonly string[]): number {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i].length === 4 && rawHeaders[i].toLowerCase() === 'host') hosts++;
+  }
+  return hosts;
+}
+
 /** @throws BAD_REQUEST, HEADERS_TOO_LARGE; what node:http would answer by itself, it answers without our body */
 function checkRequest(req: IncomingMessage): { path: string; query: URLSearchParams | undefined } {
   // Node drops what is beyond its own limit without a word: it is set above ours.
@@ -56,9 +65,22 @@ function checkRequest(req: IncomingMessage): { path: string; query: URLSearchPar
     const message = 'header Transfer-Encoding: expected chunked, or none';
     throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
   }
-  const { host, expect } = req.headers;
-  if (host === undefined && req.httpVersion === '1.1') {
-    throw new Refusal(new SpillwayError('BAD_REQUEST', 'header Host: expected one, got none'), { close: true });
+  const { httpVersion } = req;
+  // node:http also takes 2.0 in a request line, and none: HTTP/0.9, with headers behind it.
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+    const message = `expected HTTP/1.1 or HTTP/1.0, got ${httpVersion}`;
+    throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
+  }
+  // RFC 9112, 6.1: its framing is faulty. Who stands in front may have seen no body, and what follows as the next request.
+  if (encoding !== undefined && httpVersion === '1.0') {
+    const message = 'header Transfer-Encoding: expected none in HTTP/1.0';
+    throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
+  }
+  const { expect } = req.headers;
+  const hosts = countHosts(req.rawHeaders);
+  if (hosts > 1 || (hosts === 0 && httpVersion === '1.1')) {
+    const message = `header Host: expected one, got ${hosts === 0 ? 'none' : hosts}`;
+    throw new Refusal(new SpillwayError('BAD_REQUEST', message), { close: true });
   }
   if (expect !== undefined && expect.toLowerCase() !== '100-continue') {
     throw new Refusal(new SpillwayError('BAD_REQUEST', 'header Expect: expected 100-continue, or none'), {
@@ -130,6 +152,8 @@ const parserErrors: Readonly<Record<string, readonly [status: number, reason: st
 function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, socket: Socket): void {
   // The answer under way is to the request before: what is said now would be taken for it.
   if (turns.endAfter(socket)) return;
+  // Nobody will ever read the rest of a request that was refused, and its answer has been written.
+  if (turns.isEnding(socket)) return void socket.end();
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason, code] = parserErrors[error.code ?? ''] ?? [400, 'Bad Request', 'BAD_REQUEST'];
   const message = code === 'BAD_REQUEST' ? 'the request is not well-formed HTTP' : reason;
@@ -169,6 +193,8 @@ export function createHttpServer(host: Host, tls: TlsOptions | undefined): http.
   server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
     refuseUnparsed(host, turns, error, socket as Socket),
   );
+  // node:http would cut it without a word.
+  server.on('connect', (_req, socket) => refuseUnparsed(host, turns, new Error('CONNECT'), socket as Socket));
   // The body is asked for only once it will be read (body.ts); any other expectation is refused above.
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);

@@ -48,7 +48,14 @@ export interface ConnectionCredits {
   close(): void;
 }
 
-export type TcpCounter = 'frames' | 'duplicates' | 'unauthorized' | 'protocolErrors' | 'fenced' | 'stalled';
+export type TcpCounter =
+  | 'frames'
+  | 'duplicates'
+  | 'unauthorized'
+  | 'protocolErrors'
+  | 'timedOut'
+  | 'fenced'
+  | 'stalled';
 
 export interface TcpHost {
   readonly limits: TcpLimits;
@@ -77,6 +84,12 @@ export interface TcpHost {
     warn(fields: object, message: string): void;
     error(fields: object, message: string): void;
   };
+}
+
+/** An ERROR that ends a connection. */
+export function countEnd(counters: TcpHost['counters'], code: string): void {
+  if (code === 'PROTOCOL_ERROR') counters.add('protocolErrors');
+  if (code === 'REQUEST_TIMEOUT') counters.add('timedOut');
 }
 
 export function timedOut(message: string): SpillwayError {

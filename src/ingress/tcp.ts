@@ -19,6 +19,7 @@ import { decodeAppend, framesOf, type Append } from '../codec/append-frame.ts';
 import { FrameParser } from '../codec/frame-parser.ts';
 import {
   APPEND_SKIPS,
+  checkStreamId,
   decodeHello,
   decodeStream,
   encodeCredit,
@@ -27,7 +28,6 @@ import {
   encodeWelcome,
   FRAME_HEADER_BYTES,
   frameType,
-  MAX_CONNECTION_STREAMS,
   PROTOCOL_VERSION,
   protocolError,
   WELCOME_REMEMBERS,
@@ -40,7 +40,7 @@ import { Allowance } from './allowance.ts';
 import { Deadlines } from './deadlines.ts';
 import { Producer, type Part } from './producer.ts';
 import { Settlements, type Settlement } from './settlements.ts';
-import { timedOut, tooMuch, type TcpHost } from './tcp-host.ts';
+import { countEnd, timedOut, tooMuch, type TcpHost } from './tcp-host.ts';
 
 type Phase = 'hello' | 'claiming' | 'open' | 'leaving' | 'closing' | 'closed';
 
@@ -202,9 +202,7 @@ export class TcpConnection {
 
   #onStream(frame: Frame): void {
     const { streamId } = frame;
-    if (streamId > MAX_CONNECTION_STREAMS) {
-      throw protocolError(`STREAM: expected an id of 1 to ${MAX_CONNECTION_STREAMS}, got ${streamId}`);
-    }
+    checkStreamId(streamId);
     try {
       this.#streams[streamId] = checkStreamName(decodeStream(frame));
     } catch (error) {
@@ -361,7 +359,7 @@ export class TcpConnection {
   #fail(error: SpillwayError): void {
     if (this.#phase === 'closing' || this.#phase === 'closed') return;
     const { code, retryable, message } = error;
-    if (code === 'PROTOCOL_ERROR') this.#host.counters.add('protocolErrors');
+    countEnd(this.#host.counters, code);
     this.#host.log.debug({ name: this.#name, code, error: message }, 'connection refused');
     const { frames } = this.#settlements.take(this.#host.limits.maxUnreadBytes);
     const last = encodeError({ firstSequence: 0, records: 0, code, retryable, retryAfterMs: 0, message });

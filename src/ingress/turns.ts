@@ -13,8 +13,8 @@ import { MAX_PIPELINED } from '../base/limits.ts';
 type Handle = (req: IncomingMessage, res: ServerResponse) => Promise<void>;
 
 interface Line {
-  /** The request that has its turn. */
-  current: IncomingMessage | undefined;
+  /** The request that has its turn, and its answer. */
+  current: { readonly req: IncomingMessage; readonly res: ServerResponse } | undefined;
   /** The socket is not read, as requests wait. */
   paused: boolean;
   /** Nothing more is taken: the connection ends behind the last answer. */
@@ -52,13 +52,20 @@ export class Turns {
   /** Ends the connection behind the answers to what has come. @returns false where there is none, or its request has not come whole */
   endAfter(socket: Socket): boolean {
     const line = this.#lines.get(socket);
-    if (line?.current?.complete !== true) return false;
+    if (line?.current?.req.complete !== true) return false;
     line.ending = true;
     return true;
   }
 
+  /** The last answer of the connection has been given, though its request has not come whole. */
+  isEnding(socket: Socket): boolean {
+    const line = this.#lines.get(socket);
+    const res = line?.current?.res;
+    return line?.ending === true || (res?.headersSent === true && !res.shouldKeepAlive);
+  }
+
   async #run(socket: Socket, line: Line, req: IncomingMessage, res: ServerResponse): Promise<void> {
-    line.current = req;
+    line.current = { req, res };
     await this.#handle(req, res);
     line.current = undefined;
     // An answer that closes the connection is the last: RFC 9112, 9.6.

@@ -37,6 +37,8 @@ export interface StartOptions {
   /** Another Node than this one. */
   readonly node?: string;
   readonly nodeFlags?: readonly string[];
+  /** Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export class GatewayProcess {
@@ -48,9 +50,12 @@ export class GatewayProcess {
   #err = '';
   #onSaid = (): void => undefined;
 
-  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [] }: StartOptions) {
+  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
-    const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...(env === undefined ? {} : { env }),
+    });
     this.#child = child;
     running.add(child);
     child.stderr.on('data', (chunk: Buffer) => {
@@ -81,6 +86,22 @@ export class GatewayProcess {
     while (!this.#err.includes(text) && running.has(this.#child)) {
       await new Promise<void>((resolve) => (this.#onSaid = resolve));
     }
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  get isAlive(): boolean {
+    return running.has(this.#child) && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Lines on stderr of that level and above, and those that are no log lines: whatever it complained about so far. */
+  complaints(level: number): string[] {
+    return this.#err.split('\n').filter((line) => {
+      const said = /^\{"level":(\d+)/.exec(line);
+      return line !== '' && (said === null || Number(said[1]) >= level);
+    });
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -103,8 +103,9 @@ export class Raw {
     socket.on('close', () => this.#end('closed'));
   }
 
-  static async connect(port: number): Promise<Raw> {
-    const socket = connect({ host: '127.0.0.1', port, noDelay: true });
+  /** @param to a port, or the path of a Unix socket */
+  static async connect(to: number | string): Promise<Raw> {
+    const socket = connect(typeof to === 'string' ? { path: to } : { host: '127.0.0.1', port: to, noDelay: true });
     await once(socket, 'connect');
     return new Raw(socket);
   }
@@ -115,11 +116,12 @@ export class Raw {
 
   /** How the other side closed. */
   ended(timeoutMs = 5000): Promise<string> {
-    return within(
-      this.#until(() => this.#ended),
-      'the connection is closed',
-      timeoutMs,
-    );
+    return this.until(() => this.#ended, 'the connection is closed', timeoutMs);
+  }
+
+  /** Waits for something of what comes: looks at every piece, and at the end. */
+  until<T>(look: () => T | undefined, what: string, timeoutMs = 5000): Promise<T> {
+    return within(this.#until(look), what, timeoutMs);
   }
 
   /** The next whole answer. @param bodiless to HEAD */
@@ -134,6 +136,15 @@ export class Raw {
       'an answer',
       timeoutMs,
     );
+  }
+
+  /** The same as bytes: frames, for one. */
+  get received(): Uint8Array {
+    return this.#received;
+  }
+
+  get isEnded(): boolean {
+    return this.#ended !== undefined;
   }
 
   /** What came and belongs to no answer that was taken. */
