@@ -131,7 +131,8 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     const own = proxies.filter((proxy) => proxy !== shared);
     for (const [i, { protocol, port }] of own.entries()) {
       const url = `${protocol === 'http' ? 'http' : 'tcp'}://127.0.0.1:${port}`;
-      const connection = await connect(url, { connectTimeoutMs: SETTLES_WITHIN_MS });
+      // On a busy machine a connection may be cut again before its acknowledgement is out, for a minute and more.
+      const connection = await connect(url, { connectTimeoutMs: SETTLES_WITHIN_MS, giveUpMs: LIMIT_MS.full });
       connections.push(connection);
       const onRejected = (n: number, records: number, error: { message: string }): void =>
         say(`producer ${i} (${url}): ${records} records from ${n} on were rejected: ${error.message}`);
