@@ -78,7 +78,7 @@ async function main(): Promise<number> {
     return given ?? (values.quick ? quick : FULL_EXECUTIONS);
   };
   // A part of it is not all of it: its figures lie beside.
-  const isAll = wanted === undefined && given === undefined && !values.quick;
+  const isAll = wanted === undefined && given === undefined;
   const report = new Report(isAll ? 'fuzz' : 'fuzz-part', false, root, root, { ...values, targets: chosen });
   report.begin(['each target: at least as many executions as stated, no finding']);
   const rows: Row[] = [];

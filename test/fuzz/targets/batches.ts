@@ -122,7 +122,7 @@ export const batches: Target = {
     'no batch whose checksum is wrong, no record outside of its batch, an end, and the same by every way of reading',
   maxBytes: 2048,
   quick: 8000,
-  leastCovered: 80,
+  leastCovered: 145,
   dictionary: bytesOf(
     'SPLB',
     '\x01\0',

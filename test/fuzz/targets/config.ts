@@ -198,7 +198,7 @@ export const config: Target = {
   maxBytes: 1024,
   quick: 8000,
   slowMs: SLOW_MS,
-  leastCovered: 200,
+  leastCovered: 250,
   dictionary: bytesOf(
     ...optionNames.slice(0, 40),
     'streams',

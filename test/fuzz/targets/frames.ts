@@ -241,7 +241,7 @@ export const frames: Target = {
     'frames cut anywhere come out as those in one piece, lead nowhere outside, and are encoded to what they were',
   maxBytes: 1024,
   quick: 25_000,
-  leastCovered: 60,
+  leastCovered: 105,
   dictionary: bytesOf(
     'SPWY',
     '\x20\0\0\0\x01\0\0\0',

@@ -169,7 +169,7 @@ export const indexes: Target = {
     'index and checkpoint are what their checksums say or are refused, and a directory of them is read to an end',
   maxBytes: 2048,
   quick: 12_000,
-  leastCovered: 150,
+  leastCovered: 430,
   dictionary: bytesOf(
     'SPLX',
     'SPLC',
