@@ -206,7 +206,9 @@ export function formatBytes(bytes: number): string {
 export function show(value: unknown): string {
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object';
   const text = String(value);
-  const line = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}…` : text).slice(1, -1);
+  const json = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}…` : text).slice(1, -1);
+  // JSON leaves DEL, the control characters above it and two ends of lines as they are.
+  const line = json.replace(/[\p{Cc}\u2028\u2029]/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return typeof value === 'string' ? `'${line}'` : line;
 }
 

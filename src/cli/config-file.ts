@@ -1,14 +1,17 @@
 // The configuration file of `spillway serve`: YAML, read into flat entries that know their line.
 // Promises: at most CONFIG_BYTES are read; one document, UTF-8, a table at the top; a syntax error, a key given twice or a
-// tag nobody knows is one line with file and line. What a key means is not known here (config.ts).
+// tag nobody knows is one line with file and line; aliases cost one walk through the document, however many there are. What a key means
+// is not known here (config.ts).
 
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type YAMLMap } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit, type Document, type YAMLMap } from 'yaml';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { show } from '../base/options.ts';
 import { readBounded } from '../platform/bounded-file.ts';
 
 /** Largest file; a nest of brackets this deep is still parsed without exhausting the stack. */
 const CONFIG_BYTES = 64 * 1024;
+/** Longest message: those of the parser may hold as much of the file as it took for one word. */
+const MESSAGE_CHARACTERS = 300;
 
 export interface FileEntry {
   /** Dotted, such as `window.maxRecords` or `streams.orders.overflow`. */
@@ -22,8 +25,9 @@ export interface FileEntry {
 
 function refuse(where: string, message: string, subject: string): never {
   // Messages of the parser may quote the file.
-  const line = message.replace(/\s+/g, ' ').trim();
-  throw new SpillwayError('INVALID_OPTION', `${where}: ${line}`, { subject });
+  const line = message.replace(/[\s\p{Cc}]+/gu, ' ').trim();
+  const cut = line.length > MESSAGE_CHARACTERS ? `${line.slice(0, MESSAGE_CHARACTERS)}…` : line;
+  throw new SpillwayError('INVALID_OPTION', `${where}: ${cut}`, { subject });
 }
 
 function readText(path: string): string {
@@ -41,15 +45,28 @@ function readText(path: string): string {
   }
 }
 
+/** What each alias stands for: the node that had its anchor last, before it. `Alias.resolve` walks through the document each time. */
+function aliasesOf(document: Document): ReadonlyMap<unknown, unknown> {
+  const anchored = new Map<string, unknown>();
+  const meant = new Map<unknown, unknown>();
+  visit(document, {
+    Node: (_, node) => {
+      if (isAlias(node)) meant.set(node, anchored.get(node.source));
+      else if (node.anchor !== undefined) anchored.set(node.anchor, node);
+    },
+  });
+  return meant;
+}
+
 class Entries {
   readonly list: FileEntry[] = [];
   readonly #path: string;
-  readonly #document: Document;
+  readonly #aliases: ReadonlyMap<unknown, unknown>;
   readonly #lines: LineCounter;
 
-  constructor(path: string, document: Document, lines: LineCounter) {
+  constructor(path: string, aliases: ReadonlyMap<unknown, unknown>, lines: LineCounter) {
     this.#path = path;
-    this.#document = document;
+    this.#aliases = aliases;
     this.#lines = lines;
   }
 
@@ -90,7 +107,7 @@ class Entries {
       const line = this.#lines.linePos(at).line;
       const name: unknown = isScalar(key) ? key.value : undefined;
       if (typeof name !== 'string') refuse(`${this.#path}:${line}`, 'expected the name of an option', 'config');
-      const node = isAlias(value) ? value.resolve(this.#document) : value;
+      const node = isAlias(value) ? this.#aliases.get(value) : value;
       if (node === undefined) refuse(`${this.#path}:${line}`, `option '${name}': unresolved alias`, name);
       entry(name, node, line);
     }
@@ -107,8 +124,10 @@ export function readConfigFile(path: string): FileEntry[] {
   const text = readText(path);
   const lines = new LineCounter();
   let document: Document.Parsed;
+  let aliases: ReadonlyMap<unknown, unknown>;
   try {
     document = parseDocument(text, { lineCounter: lines, prettyErrors: false, merge: false });
+    aliases = aliasesOf(document);
   } catch (error) {
     return refuse(path, `expected YAML, got: ${reasonOf(error)}`, 'config');
   }
@@ -120,7 +139,7 @@ export function readConfigFile(path: string): FileEntry[] {
     const line = lines.linePos(contents.range[0]).line;
     refuse(`${path}:${line}`, 'expected a table of options at the top', 'config');
   }
-  const entries = new Entries(path, document, lines);
+  const entries = new Entries(path, aliases, lines);
   entries.top(contents);
   return entries.list;
 }

@@ -18,14 +18,14 @@ import { Refusal } from './reply.ts';
 const POLL_LOOK_MS = 1000;
 const DEFAULT_RECORDS = 1000;
 
-interface Wanted {
+export interface Wanted {
   readonly from: number | undefined;
   readonly max: number;
   readonly waitMs: number;
 }
 
-/** @throws BAD_REQUEST */
-function wantedOf(query: URLSearchParams | undefined): Wanted {
+/** What the parameters ask for. @throws BAD_REQUEST */
+export function wantedOf(query: URLSearchParams | undefined): Wanted {
   const wholeNumber = (name: string, min: number, max: number): number | undefined => {
     const text = query?.get(name) ?? null;
     if (text === null) return undefined;

@@ -321,11 +321,11 @@ export function countRecords(
     const word = at >> 2;
     const payloadBytes = words[word];
     const meta = words[word + 1];
+    const keyBytes = words[word + 3] >>> 16;
     const stream = meta & 0xffff;
-    const fits = payloadBytes >= 0 && payloadBytes <= header.bodyBytes;
-    const next =
-      at +
-      ((RECORD_HEADER_BYTES + (words[word + 3] >>> 16) + payloadBytes + RECORD_ALIGN_BYTES - 1) & -RECORD_ALIGN_BYTES);
+    const least = (meta & (FLAG_IDENTITY << 16)) === 0 ? 0 : IDENTITY_BYTES;
+    const fits = payloadBytes >= 0 && payloadBytes <= header.bodyBytes && keyBytes >= least;
+    const next = at + ((RECORD_HEADER_BYTES + keyBytes + payloadBytes + RECORD_ALIGN_BYTES - 1) & -RECORD_ALIGN_BYTES);
     if (!fits || next > end || meta >>> 24 !== 0 || (stream !== lastStream && !known.has(stream))) {
       return { invalid: `record ${i} of ${header.records} does not fit the batch` };
     }

@@ -125,7 +125,10 @@ export class SegmentIndex {
     return out;
   }
 
-  /** Reads an index; every count is checked against the bytes there are before it is used. */
+  /**
+   * Reads an index; every count is checked against the bytes there are before it is used, and what it says against itself: so that no
+   * index leads a reader backwards, on the spot or to a batch that it does not have.
+   */
   static decode(io: FileIo, bytes: Uint8Array): SegmentIndex | Invalid {
     if (bytes.length < INDEX_HEADER_BYTES) return { invalid: 'the index is shorter than its header' };
     const v = viewOf(bytes);
@@ -142,12 +145,24 @@ export class SegmentIndex {
     index.lastCommitMs = getU64(v, 48);
     const batches = v.getUint32(36, true);
     const tooShort = { invalid: 'the index ends too early' };
+    const contradicts = { invalid: 'the index contradicts itself' };
     let at = INDEX_HEADER_BYTES;
     if (at + batches * 8 > bytes.length) return tooShort;
+    let offset = index.baseOffset - 1;
+    let position = 0;
     for (let i = 0; i < batches; i++, at += 8) {
       index.offsets.push(index.baseOffset + v.getUint32(at, true));
       index.positions.push(v.getUint32(at + 4, true) * BLOCK_BYTES);
+      if (index.offsets[i] <= offset || index.positions[i] <= position) return contradicts;
+      offset = index.offsets[i];
+      position = index.positions[i];
     }
+    const ends = index.endPosition > position && index.nextOffset > offset && index.endPosition % BLOCK_BYTES === 0;
+    // Whoever seals a segment has put a batch into it.
+    if (batches === 0 || index.offsets[0] !== index.baseOffset || index.positions[0] !== BLOCK_BYTES || !ends) {
+      return contradicts;
+    }
+    if (!Number.isSafeInteger(index.nextOffset) || !Number.isSafeInteger(index.endPosition)) return contradicts;
     for (let s = v.getUint32(40, true); s > 0; s--) {
       if (at + 12 > bytes.length) return tooShort;
       const nameBytes = v.getUint16(at, true);
@@ -156,6 +171,7 @@ export class SegmentIndex {
       if (listAt + count * 4 > bytes.length) return tooShort;
       const name = Buffer.from(bytes.subarray(at + 12, at + 12 + nameBytes)).toString('latin1');
       const list = Array.from({ length: count }, (_, i) => v.getUint32(listAt + i * 4, true));
+      if (list.some((number, i) => number >= batches || (i > 0 && number <= list[i - 1]))) return contradicts;
       index.streams.set(name, { records: v.getUint32(at + 4, true), batches: list });
       at = listAt + count * 4;
     }
