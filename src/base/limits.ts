@@ -40,8 +40,8 @@ export const READ_CHUNK_BYTES = 256 * 1024;
 export const VERIFY_THREADS = 4;
 /** One thread per so much of segments: to start another takes as long as to check about this. */
 export const VERIFY_THREAD_BYTES = 256 * 1024 * 1024;
-/** After this long without a record the durable end is written down, so that later damage to it shows. */
-export const IDLE_CHECKPOINT_MS = 1000;
+/** So long after a batch, at most, the durable end is written down, so that later damage below it shows. */
+export const CHECKPOINT_MS = 1000;
 /** How long a close waits for a producer that does not read its acknowledgements. */
 export const CLOSE_GRACE_MS = 1000;
 /** How often a lane is looked at whose producer has not read its acknowledgements for longer than that. */

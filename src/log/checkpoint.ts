@@ -1,6 +1,6 @@
 // Two facts that the segments alone cannot tell: how far the log was known to be durable (so that a damaged end is
-// told from a torn tail), and where it starts after truncation. Written at close, roll and truncation and after a
-// second of silence, never per batch.
+// told from a torn tail), and where it starts after truncation. Written at close, roll and truncation, and at most a
+// second after a batch, never per batch.
 //
 // One file of two blocks, written in turn: block `generation & 1`. A torn write damages one block at most, and the other
 // holds the state before. Block: magic "SPLC" u32 · version u16 · 0 u16 · generation u64 · durableOffset u64 ·

@@ -3,7 +3,8 @@
 // Only one durable write is ever under way, and the next begins after it has returned. So where the batches end:
 //  - nothing valid behind, and the end is not below the durable end that was written down: the write under way at the
 //    crash was torn. Never acknowledged; cut.
-//  - a valid batch of the same life of the segment stands further on, or the durable end lies beyond: damage.
+//  - a valid batch of the same life of the segment stands further on, or the durable end lies beyond: damage;
+//  - the file is shorter than its header says: damage. It had its length before it had its name.
 
 import { BLOCK_BYTES } from '../base/limits.ts';
 import type { Problem } from '../base/errors.ts';
@@ -57,14 +58,17 @@ function endOf(file: SegmentFile, index: SegmentIndex, durableOffset: number, wr
   const position = index.endPosition;
   const offset = index.nextOffset;
   const resumeAt = nextValidBatch(file, position + BLOCK_BYTES, offset);
-  const damaged = resumeAt !== undefined || durableOffset > offset || wrong.newer === true;
+  const { segmentBytes } = file.header;
+  const isCut = file.fileBytes < segmentBytes;
+  const damaged = resumeAt !== undefined || durableOffset > offset || wrong.newer === true || isCut;
+  const cut = `the file ends at byte ${file.fileBytes}, its header says ${segmentBytes}`;
   const problem: Problem | undefined = damaged
     ? {
         file: file.name,
         position,
         firstOffset: offset,
         lastOffset: resumeAt !== undefined ? resumeAt.offset - 1 : durableOffset > offset ? durableOffset - 1 : null,
-        message: wrong.invalid,
+        message: isCut && resumeAt === undefined ? cut : wrong.invalid,
       }
     : undefined;
   return {

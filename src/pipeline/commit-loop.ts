@@ -11,7 +11,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
-import { BUSY_LANE_POLL_MS, CLOSE_GRACE_MS, DISK_FULL_RETRY_MS, IDLE_CHECKPOINT_MS } from '../base/limits.ts';
+import { BUSY_LANE_POLL_MS, CHECKPOINT_MS, CLOSE_GRACE_MS, DISK_FULL_RETRY_MS } from '../base/limits.ts';
 import type { WindowOptions } from '../base/options.ts';
 import type { BatchPlan, CloseReason } from '../base/types.ts';
 import type { Log } from '../log/log.ts';
@@ -53,6 +53,8 @@ export class CommitLoop {
   /** Before this moment nothing that waits now was there: ages are counted from here. */
   #notBefore: number;
   #lastCommitAt: number;
+  /** When the first batch was written that the checkpoint does not know. */
+  #behindSince: number | undefined;
   #acknowledgedOffset: number;
   #commandsSeen = 0;
   /** Numbers each sleep, from 1: a producer rings once for each. */
@@ -148,6 +150,23 @@ export class CommitLoop {
     this.#notBefore = drainedAt;
     this.#lastCommitAt = this.#clock.monotonicMs();
     this.#acknowledge();
+    this.#checkpointMs();
+  }
+
+  /** Writes the durable end down where that is due. @returns ms until it will be */
+  #checkpointMs(): number {
+    if (!this.#log.checkpointIsBehind) {
+      this.#behindSince = undefined;
+      return CHECKPOINT_MS;
+    }
+    const nowMs = this.#clock.monotonicMs();
+    this.#behindSince ??= nowMs;
+    const leftMs = this.#behindSince + CHECKPOINT_MS - nowMs;
+    if (leftMs > 0) return leftMs;
+    this.#log.checkpoint();
+    this.#behindSince = undefined;
+    this.#publishOffsets();
+    return CHECKPOINT_MS;
   }
 
   #acknowledge(): void {
@@ -199,7 +218,7 @@ export class CommitLoop {
     // Published after the look above and before SLEEPING was set: nobody rang for it.
     const records = this.#lanes.availableRecords();
     const missed = idle ? records > 0 : fullBy(this.#window, records, this.#lanes.availableBytes()) !== undefined;
-    const waitMs = idle ? this.#idleMs() : remainingMs(this.#window, waiting);
+    const waitMs = idle ? this.#idleMs() : Math.min(this.#checkpointMs(), remainingMs(this.#window, waiting));
     if (!missed) waitForSignal(words, doorbell, seen, this.#isOwing() ? Math.min(waitMs, BUSY_LANE_POLL_MS) : waitMs);
     Atomics.store(words, sleeping, 0);
     if (idle) this.#notBefore = this.#clock.monotonicMs();
@@ -209,12 +228,7 @@ export class CommitLoop {
   #idleMs(): number {
     this.#log.retain();
     this.#publishOffsets();
-    if (!this.#log.checkpointIsBehind) return IDLE_CHECKPOINT_MS;
-    const idleForMs = this.#clock.monotonicMs() - this.#lastCommitAt;
-    if (idleForMs < IDLE_CHECKPOINT_MS) return IDLE_CHECKPOINT_MS - idleForMs;
-    this.#log.checkpoint();
-    this.#publishOffsets();
-    return IDLE_CHECKPOINT_MS;
+    return this.#checkpointMs();
   }
 
   #obey(): void {

@@ -7,7 +7,7 @@
 // segments, whose batches are longer than anything that a reader takes at once.
 
 import { SpillwayError, type Problem } from '../../src/base/errors.ts';
-import { BATCH_HEADER_BYTES, IDLE_CHECKPOINT_MS } from '../../src/base/limits.ts';
+import { BATCH_HEADER_BYTES, CHECKPOINT_MS } from '../../src/base/limits.ts';
 import { DirectoryLock } from '../../src/log/lock.ts';
 import type { Log } from '../../src/log/log.ts';
 import { CHECKPOINT_FILE, indexName, LOCK_FILE, segmentName, SPARE_FILE } from '../../src/log/names.ts';
@@ -105,10 +105,10 @@ function idleFor(log: Log, disk: SimDisk): SimDisk {
   let left: SimDisk | undefined;
   let nowMs = 0;
   const monotonicMs = (): number => {
-    nowMs += IDLE_CHECKPOINT_MS / 10;
+    nowMs += CHECKPOINT_MS / 10;
     // Nobody sleeps for long: the bell has always been rung.
     Atomics.add(words, doorbell, 1);
-    if (nowMs > 2 * IDLE_CHECKPOINT_MS && left === undefined) {
+    if (nowMs > 2 * CHECKPOINT_MS && left === undefined) {
       left = disk.afterKill();
       loop.close();
     }

@@ -402,8 +402,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/pipeline/commit-loop.ts',
-        find: '    this.#log.checkpoint();\n    this.#publishOffsets();\n    return IDLE_CHECKPOINT_MS;',
-        replace: '    return IDLE_CHECKPOINT_MS;',
+        find: '    this.#log.checkpoint();\n    this.#behindSince = undefined;',
+        replace: '    this.#behindSince = undefined;',
       },
     ],
     caughtBy: 'proof/corruption',

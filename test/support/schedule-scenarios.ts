@@ -3,7 +3,7 @@
 // numbers wrap within three or four records.
 // Frames here: 16 bytes of header, then key and payload, rounded up to 8; the declaration of the stream takes 24.
 
-import { BUSY_LANE_POLL_MS, IDLE_CHECKPOINT_MS } from '../../src/base/limits.ts';
+import { BUSY_LANE_POLL_MS, CHECKPOINT_MS } from '../../src/base/limits.ts';
 import type { WindowOptions } from '../../src/base/options.ts';
 import { laneWord } from '../../src/platform/lane-memory.ts';
 import { awaitAnswer, awaitDurable, post, Producer } from './schedule-actors.ts';
@@ -31,7 +31,7 @@ export interface Scenario {
 }
 
 /** Between the loop's polls and the sleep of an idle loop, so that a wait tells by its length what it is: see Schedule. */
-const LINGER_MS = (BUSY_LANE_POLL_MS + IDLE_CHECKPOINT_MS) / 2;
+const LINGER_MS = (BUSY_LANE_POLL_MS + CHECKPOINT_MS) / 2;
 export const PATIENCE_MS = LINGER_MS;
 const atOnce: WindowOptions = { maxRecords: 100, maxBytes: 10_000, lingerMs: 0 };
 const lingering = (maxRecords: number, maxBytes = 10_000): WindowOptions => ({
