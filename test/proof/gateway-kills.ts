@@ -22,8 +22,8 @@ import { Cutter } from '../support/gateway-cutter.ts';
 import { GatewayProcess, type Ended } from '../support/gateway-process.ts';
 import { GatewayWitness } from '../support/gateway-witness.ts';
 import { within } from '../support/log-support.ts';
-import { temporaryDirectory, workingModes } from '../support/modes.ts';
-import { repeatCommand, type Claim, type ProofContext } from './proof.ts';
+import { missingModes, temporaryDirectory, workingModes } from '../support/modes.ts';
+import { repeatCommand, skipModes, type Claim, type ProofContext } from './proof.ts';
 
 const QUICK_KILLS = 4;
 const FULL_KILLS = 50;
@@ -236,5 +236,6 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
         'several accept threads': newer === undefined ? 'no newer Node here' : 'every third life, Node 24',
       },
     },
+    ...skipModes(missingModes, 'kills'),
   ];
 }

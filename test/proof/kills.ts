@@ -19,8 +19,8 @@ import { anyMoment, momentText, runWriter, type Told } from '../support/kill-chi
 import { scriptLog, smallLog } from '../support/kill-protocol.ts';
 import { Witness } from '../support/kill-witness.ts';
 import type { WriterTask } from '../support/kill-writer.ts';
-import { temporaryDirectory, workingModes } from '../support/modes.ts';
-import { repeatCommand, skip, type Claim, type ProofContext } from './proof.ts';
+import { missingModes, temporaryDirectory, workingModes } from '../support/modes.ts';
+import { repeatCommand, skip, skipModes, type Claim, type ProofContext } from './proof.ts';
 
 const RANDOM_CLAIM =
   'killed at a random moment: every acknowledged record is there, and nothing else that was not appended';
@@ -38,7 +38,7 @@ export async function prove(context: ProofContext): Promise<readonly Claim[]> {
   const claims: Claim[] = [];
   if (only === undefined || only === 'random') claims.push(await atRandomMoments(context));
   if (only !== 'random') claims.push(await atEachCall(context));
-  return claims;
+  return [...claims, ...skipModes(missingModes, 'kills')];
 }
 
 async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Claim> {

@@ -1,12 +1,14 @@
-// `npm run prove [-- NAME…] [--full] [--seed N] [--only CASE]`: all proofs, or those named, each in a process of its own with
-// a time limit; one table; bench/out/prove.json. Exit 1 where a claim does not hold.
+// `npm run prove [-- NAME…] [--full] [--seed N] [--only CASE] [--without-addon]`: all proofs, or those named, each in a process
+// group of its own with a time limit; one table; bench/out/prove.json. Exit 1 where a claim does not hold.
 
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findRoot } from '../../bench/lib/bench.ts';
 import { Report, show } from '../../bench/lib/report.ts';
+import { nativeMissing } from '../../src/platform/native.ts';
+import { cannotBuild } from '../support/build-addon.ts';
+import { WITHOUT_ADDON } from '../support/modes.ts';
+import { endGroup, endGroupsOnSignal, endOf, endWithParent, forkGroup } from '../support/process-group.ts';
 import { DEFAULT_SEED, holds, VIOLATIONS_SHOWN, type Claim, type Prove } from './proof.ts';
 
 /** In the order of the table. */
@@ -47,15 +49,18 @@ const { values, positionals } = parseArgs({
     full: { type: 'boolean', default: false },
     seed: { type: 'string', default: String(DEFAULT_SEED) },
     only: { type: 'string' },
+    'without-addon': { type: 'boolean', default: false },
     child: { type: 'boolean', default: false },
   },
 });
 const context = { full: values.full, seed: Number(values.seed), only: values.only };
 
 async function runHere(name: string): Promise<void> {
+  const undo = endWithParent();
   const { prove } = (await import(`./${name}.js`)) as { prove: Prove };
   const claims = await prove(context);
   process.send?.(claims.map((c) => ({ ...c, violations: c.violations.slice(0, VIOLATIONS_SHOWN) })));
+  undo();
   process.disconnect();
 }
 
@@ -63,12 +68,12 @@ async function runApart(name: string): Promise<Outcome> {
   const started = performance.now();
   const args = [name, '--child', '--seed', values.seed, ...(values.full ? ['--full'] : [])];
   if (values.only !== undefined) args.push('--only', values.only);
-  const child = fork(fileURLToPath(import.meta.url), args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = forkGroup(fileURLToPath(import.meta.url), args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   let claims: readonly Claim[] | undefined;
   child.on('message', (message) => (claims = message as Claim[]));
   const quickLimitMs = name === 'planted' ? QUICK_PLANTED_LIMIT_MS : QUICK_LIMIT_MS;
-  const limit = setTimeout(() => child.kill('SIGKILL'), values.full ? FULL_LIMIT_MS : quickLimitMs);
-  const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+  const limit = setTimeout(() => void endGroup(child), values.full ? FULL_LIMIT_MS : quickLimitMs);
+  const [code, signal] = await endOf(child);
   clearTimeout(limit);
   const seconds = (performance.now() - started) / 1000;
   if (claims !== undefined && code === 0) return { claims, seconds };
@@ -98,6 +103,12 @@ async function main(): Promise<number> {
     );
     return 2;
   }
+  if (values['without-addon']) process.env[WITHOUT_ADDON] = '1';
+  else if (process.platform === 'linux' && nativeMissing !== undefined && cannotBuild() === undefined) {
+    console.error(`prove: the native addon does not load: ${nativeMissing}; build it (npm ci), or say --without-addon`);
+    return 2;
+  }
+  endGroupsOnSignal();
   const chosen = positionals.length > 0 ? positionals : proofs;
   const root = findRoot(fileURLToPath(new URL('.', import.meta.url)));
   // A part of the proofs is not the proof: its figures lie beside those of all.

@@ -5,7 +5,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { directory } from '../support/log-support.ts';
-import { runTest, verdictIn } from './planted.ts';
+import { plantedBugs } from '../support/planted-bugs.ts';
+import { cannotTry, runTest, verdictIn } from './planted.ts';
 import { ENOUGH_TRIED } from './proof.ts';
 
 const verdicts: Record<string, readonly [body: string, assertion: string, got: string]> = {
@@ -80,4 +81,26 @@ t.test('a test that blocks its thread is ended at its limit, its children notwit
   t.match(failure, /SIGKILL/);
   t.equal(verdict, undefined, 'it has caught nothing');
   t.ok(seconds < 4, `after ${seconds.toFixed(1)} s`);
+});
+
+t.test('a bug whose test would skip is skipped, with the reason', async (t) => {
+  const { getuid } = process;
+  const { CXX } = process.env;
+  t.teardown(() => {
+    if (getuid !== undefined) process.getuid = getuid;
+    if (CXX === undefined) delete process.env.CXX;
+    else process.env.CXX = CXX;
+  });
+  process.getuid = () => 1000;
+  for (const test of ['proof/power', 'proof/full-disk']) {
+    t.match(await cannotTry(plantedBugs.find((b) => b.caughtBy === test)!), /root/, test);
+  }
+  process.env.CXX = '/no/such/compiler';
+  t.match(await cannotTry(plantedBugs.find((b) => b.native === true)!), 'building the addon needs /no/such/compiler');
+  const others = plantedBugs.filter((b) => b.native !== true && !/power|full-disk/.test(b.caughtBy));
+  t.same(
+    (await Promise.all(others.map(cannotTry))).filter((why) => why !== undefined),
+    [],
+    'all others are tried',
+  );
 });

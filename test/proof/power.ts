@@ -19,8 +19,8 @@ import { Witness } from '../support/kill-witness.ts';
 import type { WriterTask } from '../support/kill-writer.ts';
 import { CARELESS_BLOCK_BYTES, carelessBlock } from '../support/power-careless.ts';
 import { cannotCut, LoopDisk, type FileSystem } from '../support/power-disk.ts';
-import { workingModes } from '../support/modes.ts';
-import { repeatCommand, skip, type Claim, type ProofContext } from './proof.ts';
+import { modesIn } from '../support/modes.ts';
+import { repeatCommand, skip, skipModes, type Claim, type ProofContext } from './proof.ts';
 
 const kinds = ['ext4', 'xfs'] as const satisfies readonly FileSystem[];
 const CONTROL_BYTES = 10_000;
@@ -69,11 +69,12 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
   const witness = new Witness(smallLog, retentionBytes);
   const dir = join(disk.path, 'log');
   const failedBy = new Map<string, number>();
+  const modes = modesIn(disk.path);
   let tried = 0;
   let torn = 0;
   let controlsLost = 0;
   for (; tried < cuts && violations.length === 0; tried++) {
-    const io = workingModes[tried % workingModes.length];
+    const io = modes.working[tried % modes.working.length];
     const moment = anyMoment(random, retentionBytes === 0);
     const task: WriterTask = { dir, io, run: tried, threads: random() < 0.5 ? 1 : 2, retentionBytes };
     const control = join(disk.path, `control-${tried}`);
@@ -82,7 +83,11 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
     const found = [...witness.hear(tried, told.lines), ...judge(told)];
     const code = told.lines.at(-1)?.split(' ')[1] ?? '';
     failedBy.set(code, (failedBy.get(code) ?? 0) + 1);
-    const checked = await witness.check(dir, workingModes[Math.floor(random() * workingModes.length)], random() < 0.5);
+    const checked = await witness.check(
+      dir,
+      modes.working[Math.floor(random() * modes.working.length)],
+      random() < 0.5,
+    );
     found.push(...checked.violations);
     if (checked.tornBytes > 0) torn++;
     const where = `${kind}, cut ${tried} (${io}, ${momentText(moment)})`;
@@ -110,6 +115,7 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
       violations: controlsLost > 0 || violations.length > 0 ? [] : [lostNone],
       figures: { 'files lost': controlsLost },
     },
+    ...skipModes(modes.missing, 'cuts', ` on ${kind}`),
   ];
 }
 
@@ -149,12 +155,20 @@ async function cutDuring(
   const told = await runWriter(writer, [arg], {}, moment, (pid) => {
     writeFileSync(control, Buffer.alloc(CONTROL_BYTES, 'control'));
     cut = disk.cut();
-    cut.catch(() => process.kill(pid, 'SIGKILL')); // thrown below
+    cut.catch(() => endIfThere(pid)); // thrown below
   });
   await cut;
   disk.unmount();
   disk.mount();
   return told;
+}
+
+function endIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 /** The writer must have been refused, and have said so: what fails is told, nothing hangs, no thread dies. */

@@ -4,6 +4,7 @@
 // (simulated disks); where it cannot (real kills), the seed still decides what is tried.
 
 import type { Test } from 'tap';
+import type { Modes } from '../support/modes.ts';
 
 export interface ProofContext {
   /** The long run: `npm run prove -- --full`. Quick values take seconds and go with `npm test`. */
@@ -43,6 +44,13 @@ export const quick: ProofContext = { full: false, seed: DEFAULT_SEED, only: unde
 
 export function skip(claim: string, unit: string, why: string): Claim {
   return { claim, tried: 0, unit, atLeast: 0, violations: [], skipped: why };
+}
+
+/** A row for each mode that does not work: nobody shall take what the others showed for what all of them show. */
+export function skipModes(missing: Modes['missing'], unit: string, where = ''): Claim[] {
+  return [...missing].map(([mode, why]) =>
+    skip(`mode ${mode}${where}`, unit, `mode ${mode} does not work here: ${why}`),
+  );
 }
 
 /** The command that tries one case again. @param full where the long run tries a case otherwise than the quick one */

@@ -1,48 +1,24 @@
 // Small disks that are really full: a tmpfs, and an ext4 in a sparse file on a loop device. Needs root. Names carry the
-// process id; whoever mounts unmounts, in a `finally`.
+// process id; whoever mounts unmounts, in a `finally` (mounts.ts).
 
-import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  truncateSync,
-  writeSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
-import { COUNTER_SLOTS } from '../../src/base/limits.ts';
-import type { IoMode } from '../../src/base/types.ts';
-import { chooseIo } from '../../src/platform/choose-io.ts';
-import { temporaryDirectory } from './modes.ts';
+import { execFileSync } from 'node:child_process';
+import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, statfsSync, truncateSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { modesIn, type Modes } from './modes.ts';
+import { directoryForMounts, mount, removeMounts, said } from './mounts.ts';
 
 const MIB = 1024 * 1024;
-const ioModes = ['direct', 'buffered', 'portable', 'js'] as const;
 
 export type DiskKind = 'tmpfs' | 'ext4';
 
-function said(error: unknown): string {
-  const { stderr, message } = error as { stderr?: Buffer; message: string };
-  return (stderr?.toString().trim() || message).split('\n')[0];
-}
-
-const PREFIX = 'spillway-full-';
-const mounted = new Set<SmallDisk>();
-// A test that ran out of time ends without its `finally`; one that was killed without even this.
-process.on('exit', () => mounted.forEach((disk) => disk.unmount()));
-
-/** Unmounts what a killed process left behind. */
-function sweep(): void {
-  for (const line of readFileSync('/proc/mounts', 'utf8').split('\n')) {
-    const dir = line.split(' ')[1] ?? '';
-    const pid = new RegExp(`/${PREFIX}(\\d+)-[^/]*/disk$`).exec(dir)?.[1];
-    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
-    spawnSync('umount', [dir]);
-    rmSync(dirname(dir), { recursive: true, force: true });
+/** Why no small disk of any kind can be had here; undefined where one can. */
+export function cannotMount(): string | undefined {
+  if (process.getuid?.() !== 0) return 'mounting small disks needs root';
+  try {
+    SmallDisk.make('tmpfs', diskBytes.tmpfs).unmount();
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 
@@ -56,23 +32,22 @@ export class SmallDisk {
 
   /** @throws Error in one line where it cannot be made here */
   static make(kind: DiskKind, bytes: number): SmallDisk {
-    sweep();
-    const home = temporaryDirectory(`${PREFIX}${process.pid}-`);
+    const home = directoryForMounts('full');
     const dir = join(home, 'disk');
     mkdirSync(dir);
     try {
       if (kind === 'tmpfs') {
-        execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', dir], { stdio: 'pipe' });
+        mount(dir, '-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs');
       } else {
         const image = join(home, 'image');
         closeSync(openSync(image, 'w'));
         truncateSync(image, bytes);
         // No blocks kept back for root: the tests are root, and want to meet the end of the disk.
         execFileSync('mkfs.ext4', ['-q', '-F', '-m', '0', '-b', '4096', image], { stdio: 'pipe' });
-        execFileSync('mount', ['-o', 'loop', image, dir], { stdio: 'pipe' });
+        mount(dir, '-o', 'loop', image);
       }
     } catch (error) {
-      rmSync(home, { recursive: true, force: true });
+      removeMounts(home);
       throw new Error(`no ${kind} could be mounted: ${said(error)}`, { cause: error });
     }
     return new SmallDisk(kind, home, dir);
@@ -83,7 +58,6 @@ export class SmallDisk {
     this.#home = home;
     this.dir = dir;
     this.#ballast = join(dir, 'ballast');
-    mounted.add(this);
   }
 
   get freeBytes(): number {
@@ -114,28 +88,17 @@ export class SmallDisk {
     rmSync(this.#ballast, { force: true });
   }
 
-  /** I/O modes that work on it. Asked while there is space. */
-  modes(): IoMode[] {
+  /** Asked while there is space. */
+  modes(): Modes {
     const dir = join(this.dir, 'probe');
     mkdirSync(dir);
-    const works = (mode: IoMode): boolean => {
-      try {
-        chooseIo(dir, mode, new Float64Array(COUNTER_SLOTS)).destroy();
-        return true;
-      } catch {
-        return false;
-      }
-    };
-    const modes = ioModes.filter(works);
+    const modes = modesIn(dir);
     rmSync(dir, { recursive: true });
     return modes;
   }
 
   unmount(): void {
-    mounted.delete(this);
-    // Lazily where something still holds a file: nothing may stay mounted behind a failed case.
-    if (spawnSync('umount', [this.dir]).status !== 0) spawnSync('umount', ['-l', this.dir]);
-    rmSync(this.#home, { recursive: true, force: true });
+    removeMounts(this.#home);
   }
 }
 

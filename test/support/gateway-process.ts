@@ -3,12 +3,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { atEnd } from './at-end.ts';
 import { within } from './log-support.ts';
 
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const LISTENS_WITHIN_MS = 20_000;
 const running = new Set<ChildProcess>();
-process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+atEnd(() => running.forEach((child) => child.kill('SIGKILL')));
 
 export interface Addresses {
   readonly http: number;

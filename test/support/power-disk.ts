@@ -8,10 +8,11 @@
 
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { within } from './log-support.ts';
+import { directoryForMounts, mount, removeMounts, said, unmount } from './mounts.ts';
 
 export type FileSystem = 'ext4' | 'xfs';
 
@@ -19,6 +20,9 @@ const MIB = 1024 * 1024;
 /** Sparse; mkfs.xfs refuses less than 300 MiB. */
 const imageBytes: Record<FileSystem, number> = { ext4: 256 * MIB, xfs: 320 * MIB };
 const mkfsOptions: Record<FileSystem, readonly string[]> = { ext4: ['-q', '-F'], xfs: ['-q', '-f'] };
+
+/** A cut is one system call. */
+const CUT_LIMIT_MS = 10_000;
 
 // EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number, _IOR('X', 125, __u32), and 2 is NOLOGFLUSH for both. It runs
 // beside the proof and waits for its line, so that no start of an interpreter lies between decision and cut.
@@ -33,20 +37,6 @@ for line in sys.stdin:
     except OSError as error:
         print(error, flush=True)
 `;
-
-/** Not yet removed; taken down at the end of the process, whatever ends it. */
-const disks = new Set<LoopDisk>();
-
-function removeAll(): void {
-  for (const disk of disks) disk.remove();
-}
-process.once('exit', removeAll);
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => {
-    removeAll();
-    process.kill(process.pid, signal);
-  });
-}
 
 /** Why no file system of this kind can be cut off here; undefined where it can. */
 export async function cannotCut(kind: FileSystem): Promise<string | undefined> {
@@ -68,8 +58,7 @@ export async function cannotCut(kind: FileSystem): Promise<string | undefined> {
     await disk.cut();
     return undefined;
   } catch (error) {
-    const { stderr, message } = error as { stderr?: Buffer; message: string };
-    return `needs loop devices and a kernel that can shut ${kind} down: ${(stderr?.toString() || message).trim().split('\n')[0]}`;
+    return `needs loop devices and a kernel that can shut ${kind} down: ${said(error)}`;
   } finally {
     disk?.remove();
   }
@@ -83,16 +72,16 @@ export class LoopDisk {
   readonly #kind: FileSystem;
   readonly #cutter: ChildProcess;
   readonly #answers: Interface;
-  #mounted = false;
 
   /** Makes the file system and mounts it. */
   constructor(kind: FileSystem) {
     this.#kind = kind;
-    this.#top = mkdtempSync(join(tmpdir(), `spillway-power-${process.pid}-`));
-    disks.add(this);
+    this.#top = directoryForMounts('power');
     this.#image = join(this.#top, 'image');
     this.path = join(this.#top, 'mnt');
     this.#cutter = spawn('python3', ['-c', CUTTER], { stdio: ['pipe', 'pipe', 'inherit'] });
+    // One that has gone answers nothing: cut() says so.
+    this.#cutter.stdin!.on('error', () => undefined);
     this.#answers = createInterface({ input: this.#cutter.stdout! });
     try {
       writeFileSync(this.#image, '');
@@ -106,30 +95,25 @@ export class LoopDisk {
     }
   }
 
-  /** The loop device belongs to the mount: unmounting detaches it. */
   mount(): void {
-    execFileSync('mount', ['-t', this.#kind, '-o', 'loop', this.#image, this.path], { stdio: 'pipe' });
-    this.#mounted = true;
+    mount(this.path, '-t', this.#kind, '-o', 'loop', this.#image);
   }
 
   /** Nobody may have a file open on it. */
   unmount(): void {
-    execFileSync('umount', [this.path], { stdio: 'pipe' });
-    this.#mounted = false;
+    unmount(this.path);
   }
 
   /** Resolves once nothing reaches the device any more. */
   async cut(): Promise<void> {
     this.#cutter.stdin!.write(`${this.path}\n`);
-    const [answer] = (await once(this.#answers, 'line')) as [string];
+    const [answer] = (await within(once(this.#answers, 'line'), 'the answer of what cuts', CUT_LIMIT_MS)) as [string];
     if (answer !== 'cut') throw new Error(answer);
   }
 
-  /** Lazily, so that it also works under a writer that has not ended yet. */
+  /** Also under a writer that has not ended yet. */
   remove(): void {
-    if (!disks.delete(this)) return;
     this.#cutter.kill();
-    if (this.#mounted) execFileSync('umount', ['--lazy', this.path], { stdio: 'pipe' });
-    rmSync(this.#top, { recursive: true, force: true });
+    removeMounts(this.#top);
   }
 }
