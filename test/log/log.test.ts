@@ -14,9 +14,9 @@ import {
   firstWrong,
   KIB,
   openLog,
-  payloadAt,
   planOf,
   readBack,
+  recordAt,
   SimulatedClock,
   thrown,
 } from '../support/log-plans.ts';
@@ -65,7 +65,7 @@ for (const mode of workingModes) {
   t.test(`${mode}: overlapped appends keep order; durable moves only when they settle`, async (t) => {
     const dir = directory(t);
     const { log, io } = openLog(dir, mode);
-    const batch = (first: number) => planOf(Array.from({ length: 5 }, (_, i) => ({ payload: payloadAt(first + i) })));
+    const batch = (first: number) => planOf(Array.from({ length: 5 }, (_, i) => recordAt(first + i)));
     log.append(batch(0), true);
     t.same([log.appendedOffset, log.durableOffset, log.outstanding], [5, 0, 1], 'under way: not durable');
     log.append(batch(5), true);
@@ -188,7 +188,7 @@ for (const mode of workingModes) {
       segmentBytes: 512 * KIB,
       window: { maxRecords: 1000, maxBytes: 200 * KIB, lingerMs: 0 },
     });
-    const plan = planOf(Array.from({ length: 100 }, (_, i) => ({ payload: payloadAt(i, 1500) })));
+    const plan = planOf(Array.from({ length: 100 }, (_, i) => recordAt(i, 1500)));
     t.notOk(log.hasRoomFor(plan));
     log.roll();
     t.ok(log.hasRoomFor(plan));

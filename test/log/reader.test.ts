@@ -59,13 +59,13 @@ for (const [who, makeIo] of Object.entries(readers())) {
     t.teardown(() => io.destroy());
     for (const live of [false, true]) {
       const options = live ? { durableOffset: () => end } : {};
-      t.equal(firstWrong(readBack(io, dir, options).records, 0), undefined);
+      t.equal(firstWrong(readBack(io, dir, options).records, 0, { streamOf }), undefined);
       t.equal(readBack(io, dir, options).records.length, end);
       for (const from of [0, 1, 19, 20, 299, 300, 301, 599, 600, 905, end - 1, end]) {
         const { records, error } = readBack(io, dir, { ...options, from });
         t.equal(error, undefined);
         t.equal(records.length, end - from, `from ${from}`);
-        t.equal(firstWrong(records, from), undefined, `from ${from}`);
+        t.equal(firstWrong(records, from, { streamOf }), undefined, `from ${from}`);
         const third = readBack(io, dir, { ...options, from, stream: 'third' }).records;
         const wanted = Array.from({ length: end - from }, (_, i) => from + i).filter((o) => o % 3 === 0);
         t.same(
@@ -164,9 +164,9 @@ for (const [who, makeIo] of Object.entries(readers())) {
       }
       const end = log.durableOffset;
       t.ok(log.rolls >= 8);
-      t.equal(firstWrong(seen.here, 0), undefined);
+      t.equal(firstWrong(seen.here, 0, { streamOf }), undefined);
       t.equal(seen.here.length, end);
-      t.equal(firstWrong(seen.elsewhere, 0), undefined);
+      t.equal(firstWrong(seen.elsewhere, 0, { streamOf }), undefined);
       t.equal(seen.elsewhere.length, end);
       t.same(
         seen.rare.map((r) => r.offset),

@@ -20,7 +20,7 @@ import { indexName, segmentName } from '../../src/log/names.ts';
 import { verify } from '../../src/log/verify.ts';
 import { JsIo } from '../../src/platform/js-io.ts';
 import { copyOf, directory } from '../support/log-support.ts';
-import { filesOf, fill, firstWrong, KIB, openLog, payloadAt, planOf, readBack } from '../support/log-plans.ts';
+import { filesOf, fill, firstWrong, KIB, openLog, planOf, readBack, recordAt } from '../support/log-plans.ts';
 import { workingModes } from '../support/modes.ts';
 import { headerOf, PER_SEGMENT, RECORDS } from '../support/log-segments.ts';
 
@@ -34,7 +34,7 @@ function scribble(path: string, bytes: Uint8Array, position: number): void {
 /** The bytes of a batch as the writer of this segment would have written it next. */
 function nextBatch(dir: string, file: string, baseOffset: number, records = RECORDS): Buffer {
   const { epoch, salt } = headerOf(dir, file);
-  const plan = planOf(Array.from({ length: records }, (_, i) => ({ payload: payloadAt(baseOffset + i) })));
+  const plan = planOf(Array.from({ length: records }, (_, i) => recordAt(baseOffset + i)));
   const staging = Buffer.alloc(planBatchBytes(plan));
   const prefix = encodeBatchPrefix(staging, plan, { epoch, salt, baseOffset, committedAtMs: 5 });
   return staging.subarray(0, new JsIo().bytes.seal(staging, prefix, plan.sources, plan.ranges, plan.rangeCount));

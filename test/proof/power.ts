@@ -2,8 +2,8 @@
 // such a cut is true to, and what not), mounted again and recovered. What had been acknowledged is there, and the writer
 // that lived on above the dead file system acknowledged nothing more.
 //
-// Two controls show that it could fail: a file that is written right before each cut without a sync is lost, and so is
-// what a writer acknowledges that does not sync.
+// Two controls show that it could fail: a file that is written right before each cut without a sync is lost, at least every
+// second time, and so is what a writer acknowledges that does not sync.
 //
 // It failed, as it should, with each of these planted: no sync in the durable write of mode js, pwritev2 without RWF_DSYNC
 // (in buffered; direct writes past the page cache), an fdatasync that does nothing, no sync of a recycled segment's header,
@@ -93,7 +93,6 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
     const where = `${kind}, cut ${tried} (${io}, ${momentText(moment)})`;
     violations.push(...found.map((v) => `${where}: ${v}; ${repeatCommand('power', seed, kind)}`));
   }
-  const lostNone = `of ${tried} files written without a sync none was lost: the cut is not one`;
   return [
     {
       claim: keptClaim(kind),
@@ -109,11 +108,13 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
     },
     {
       claim: controlClaim(kind),
-      tried,
-      unit: 'cuts',
-      atLeast: cuts,
-      violations: controlsLost > 0 || violations.length > 0 ? [] : [lostNone],
-      figures: { 'files lost': controlsLost },
+      tried: controlsLost,
+      unit: `of ${tried} files lost`,
+      atLeast: Math.ceil(cuts / 2),
+      violations:
+        controlsLost < tried / 2
+          ? [`of ${tried} files written without a sync ${controlsLost} were lost: the cut is not one`]
+          : [],
     },
     ...skipModes(modes.missing, 'cuts', ` on ${kind}`),
   ];

@@ -39,6 +39,10 @@ export type Prove = (context: ProofContext) => Promise<readonly Claim[]>;
 export const DEFAULT_SEED = 20261121;
 /** Violations after which a proof need not go on. `planted` sets it to 1: it wants to know whether there is any. */
 export const VIOLATIONS_SHOWN = Number(process.env['SPILLWAY_PROOF_VIOLATIONS'] ?? 20);
+// A list that is cut to none, or to no number, looks like that of a claim that holds.
+if (!Number.isSafeInteger(VIOLATIONS_SHOWN) || VIOLATIONS_SHOWN < 1) {
+  throw new Error('SPILLWAY_PROOF_VIOLATIONS: expected a whole number from 1 on');
+}
 
 export const quick: ProofContext = { full: false, seed: DEFAULT_SEED, only: undefined };
 

@@ -7,7 +7,7 @@ import { DirectoryLock } from '../../src/log/lock.ts';
 import { indexName } from '../../src/log/names.ts';
 import { verify } from '../../src/log/verify.ts';
 import { baseOf, DIR, options, saysWhere, type Damage, type Subject, type Verdict } from './corruption-subject.ts';
-import { openLog, payloadAt, readBack } from './log-plans.ts';
+import { openLog, readBack, wrongOf } from './log-plans.ts';
 import type { SimDisk } from './sim-disk.ts';
 
 interface Deletable {
@@ -84,17 +84,19 @@ function ofError(error: unknown, lost: readonly { from: number; to: number }[]):
 function reader(s: Subject, disk: SimDisk, from: number | undefined, stream?: string, inProcess = false): Found {
   const lost = lostWith(s, disk);
   const expected: number[] = [];
-  for (let o = from ?? s.start; o < s.end; o++) if (stream === undefined || stream === `s${o % 3}`) expected.push(o);
+  for (let o = from ?? s.start; o < s.end; o++)
+    if (stream === undefined || stream === s.filled.streamOf(o)) expected.push(o);
   const { records, error } = readBack(disk, DIR, {
     ...(from === undefined ? {} : { from }),
     ...(stream === undefined ? {} : { stream }),
     ...(inProcess ? { durableOffset: () => s.end } : {}),
     checkEnd: true,
   });
-  const odd = records.findIndex(
-    (r, i) => r.offset !== expected[i] || !payloadAt(r.offset, r.payload.length).equals(r.payload),
-  );
-  if (odd >= 0) return `hands out offset ${records[odd].offset} where ${expected[odd]} is due, or with a wrong payload`;
+  for (const [i, r] of records.entries()) {
+    if (r.offset !== expected[i]) return `hands out offset ${r.offset} where ${expected[i]} is due`;
+    const wrong = wrongOf(r, s.filled);
+    if (wrong !== undefined) return `hands out: ${wrong}`;
+  }
   if (error !== undefined) return ofError(error, lost);
   if (records.length < expected.length) return `ends after ${records.length} of ${expected.length} records`;
   return 'whole';

@@ -2,11 +2,12 @@
 // where a batch is looked for, with the offset that is expected there, and with a right checksum. They are made of a batch of
 // the log itself; its payload is changed, so that it shows where one of them is read.
 
-import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES, RECORD_HEADER_BYTES } from '../../src/base/limits.ts';
+import { BATCH_HEADER_BYTES, BLOCK_BYTES, RECORD_HEADER_BYTES } from '../../src/base/limits.ts';
 import { setU64, viewOf } from '../../src/base/bytes.ts';
 import type { SegmentIdentity } from '../../src/log/format.ts';
 import { scanSegment } from '../../src/log/scan.ts';
 import { SegmentFile } from '../../src/log/segment-file.ts';
+import { FLAG_UNTERMINATED } from '../../src/platform/lane-memory.ts';
 import { baseOf, DIR, nameOf, type Damage, type Subject } from './corruption-subject.ts';
 import type { SimDisk } from './sim-disk.ts';
 
@@ -63,16 +64,56 @@ function segmentOf(disk: SimDisk, path: string): Segment {
 function restamped(disk: SimDisk, batch: Uint8Array, { epoch, salt }: SegmentIdentity, baseOffset: number): Uint8Array {
   const bytes = batch.slice();
   const v = viewOf(bytes);
-  const bodyBytes = v.getUint32(12, true);
-  const tableBytes = v.getUint32(20, true);
-  bytes[BATCH_HEADER_BYTES + tableBytes + RECORD_HEADER_BYTES] ^= 0xff;
+  bytes[firstRecordIn(bytes) + RECORD_HEADER_BYTES] ^= 0xff;
   v.setUint32(EPOCH_AT, epoch, true);
   v.setUint32(SALT_AT, salt, true);
   setU64(v, 32, baseOffset);
-  const { crc32c } = disk.bytes;
-  const body = bytes.subarray(BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + bodyBytes);
-  v.setUint32(BATCH_CRC_AT, crc32c(body, crc32c(bytes.subarray(0, BATCH_CRC_AT))), true);
+  seal(disk, bytes);
   return bytes;
+}
+
+function firstRecordIn(batch: Uint8Array): number {
+  return BATCH_HEADER_BYTES + viewOf(batch).getUint32(20, true);
+}
+
+/** Gives a changed batch the checksum that the writer would give it. */
+function seal(disk: SimDisk, batch: Uint8Array): void {
+  const at = firstRecordIn(batch);
+  const records = batch.slice(at, BATCH_HEADER_BYTES + viewOf(batch).getUint32(12, true));
+  disk.bytes.seal(batch, at, [records], Float64Array.of(0, 0, records.length), 1);
+}
+
+/** Each changes the first record of a batch in one respect, and the place and length of no other. */
+const forgeries: Record<string, (batch: Uint8Array, v: DataView, record: number) => void> = {
+  'the name of its stream': (batch) => (batch[BATCH_HEADER_BYTES + 8] ^= 1),
+  'a timestamp': (batch, _, record) => (batch[record + 8] ^= 1),
+  'a flag': (batch, _, record) => (batch[record + 6] ^= FLAG_UNTERMINATED),
+  'the length of a payload': (_, v, record) => v.setUint32(record, v.getUint32(record, true) - 1, true),
+  // Where else are zeros: payloads of 500 and 900 bytes leave four.
+  'a key where there was none': (batch, v, record) => {
+    const payload = record + RECORD_HEADER_BYTES;
+    batch.copyWithin(payload + 4, payload, payload + v.getUint32(record, true));
+    v.setUint16(record + 14, 4, true);
+  },
+};
+
+/** Batches that only who knows what was appended tells from right ones. Whoever judges must not be content with them. */
+export function forgedBatches({ disk, active, sealed }: Subject): Damage[] {
+  return [active, sealed].flatMap((path) => {
+    const segment = segmentOf(disk, path);
+    return segment.offsets.flatMap((_, i) =>
+      Object.entries(forgeries).map(([what, forge]): Damage => {
+        const batch = batchOf(disk, segment, i);
+        forge(batch, viewOf(batch), firstRecordIn(batch));
+        seal(disk, batch);
+        return {
+          name: `${nameOf(path)} batch ${i}, changed and sealed again: ${what}`,
+          apply: (d) => write(d, path, batch, segment.positions[i]),
+          expected: 'fooled',
+        };
+      }),
+    );
+  });
 }
 
 interface Place {

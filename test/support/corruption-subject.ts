@@ -14,7 +14,7 @@ import { CHECKPOINT_FILE, indexName, LOCK_FILE, segmentName, SPARE_FILE } from '
 import { scanSegment } from '../../src/log/scan.ts';
 import { SegmentFile } from '../../src/log/segment-file.ts';
 import { verify } from '../../src/log/verify.ts';
-import { fill, firstWrong, KIB, openLog, readBack } from './log-plans.ts';
+import { fill, firstWrong, KIB, openLog, readBack, type Filled } from './log-plans.ts';
 import { LoopByHand } from './pipeline-loop.ts';
 import { SimDisk } from './sim-disk.ts';
 
@@ -33,6 +33,7 @@ export interface Subject {
   readonly lock: string;
   /** What the sealed segment's file held in its life before. */
   readonly stale: Uint8Array;
+  readonly filled: Required<Filled>;
   readonly start: number;
   readonly end: number;
   /** Where the batches of each segment stand: to compare reports with. */
@@ -56,9 +57,13 @@ export function makeSubject(ending: Ending): Subject {
   const lock = DirectoryLock.take(disk, DIR);
   const { log } = openLog(DIR, disk, options);
   // Batches of one block and of two, several streams, until the second segment has rolled.
+  const sizes: number[] = [];
+  const streamOf = (o: number): string => `s${o % 3}`;
   const append = (): void => {
     const two = log.appendedOffset % 3 === 0;
-    fill(log, 1, { perBatch: two ? 7 : 5, payloadBytes: two ? 900 : 500, streamOf: (o) => `s${o % 3}` });
+    const [perBatch, payloadBytes] = two ? [7, 900] : [5, 500];
+    for (let i = 0; i < perBatch; i++) sizes.push(payloadBytes);
+    fill(log, 1, { perBatch, payloadBytes, streamOf });
   };
   while (log.rolls < 1) append();
   const first = `${DIR}/${segmentName(0)}`;
@@ -91,6 +96,7 @@ export function makeSubject(ending: Ending): Subject {
     spare: `${DIR}/${SPARE_FILE}`,
     lock: `${DIR}/${LOCK_FILE}`,
     stale,
+    filled: { streamOf, bytesOf: (o) => sizes[o] },
     start,
     end,
     batches: new Map(segments.map((path) => [path, batchesOf(disk, path)])),
@@ -126,7 +132,8 @@ export function makeLarge(): Subject {
     segmentBytes: 4 * KIB * KIB,
     window: { maxRecords: 50, maxBytes: 512 * KIB, lingerMs: 0 },
   });
-  fill(log, 4, { perBatch: 40, payloadBytes: 8000 });
+  const payloadBytes = 8000;
+  fill(log, 4, { perBatch: 40, payloadBytes });
   const active = `${DIR}/${segmentName(0)}`;
   const batches = batchesOf(disk, active);
   const none = '';
@@ -140,6 +147,7 @@ export function makeLarge(): Subject {
     spare: none,
     lock: none,
     stale: new Uint8Array(0),
+    filled: { streamOf: () => 's', bytesOf: () => payloadBytes },
     start: 0,
     end: log.durableOffset,
     batches: new Map([[active, batches]]),
@@ -217,7 +225,7 @@ export function judge(subject: Subject, disk: SimDisk, at?: DamagedAt): Verdict 
     saysWhere(p) && (at === undefined || isAbout(p as Problem, subject, at));
   const { start } = subject;
   const { records, error } = readBack(disk, DIR, { checkEnd: true });
-  const garbled = firstWrong(records, start);
+  const garbled = firstWrong(records, start, subject.filled);
   if (garbled !== undefined) return { wrong: `a reader hands out: ${garbled}` };
   // Without an error the log ends where it did, or, killed, one batch earlier: then for all three programs.
   const end = error === undefined && start + records.length === subject.mayEnd ? subject.mayEnd : subject.end;

@@ -40,6 +40,9 @@ export interface Told {
   readonly offset: number;
 }
 
+/** A figure of those that were ended: of how many the log held more than they had been told. */
+export const UNDER_WAY = 'ended with appends under way';
+
 /** Enough for several batches and laps at once. */
 export const IN_FLIGHT = 40;
 

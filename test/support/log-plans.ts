@@ -73,6 +73,14 @@ export function payloadAt(offset: number, bytes = 100): Buffer {
   return payload;
 }
 
+function timestampAt(offset: number): number {
+  return 1_700_000_000_000 + offset;
+}
+
+export function recordAt(offset: number, bytes?: number): PlannedRecord {
+  return { payload: payloadAt(offset, bytes), timestampMs: timestampAt(offset) };
+}
+
 export class SimulatedClock implements Clock {
   nowMs = 1_700_000_000_000;
   wallMs(): number {
@@ -128,9 +136,8 @@ export function fill(log: Log, batches: number, options: FillOptions = {}): void
     const first = log.appendedOffset;
     const plan = planOf(
       Array.from({ length: perBatch }, (_, i) => ({
+        ...recordAt(first + i, payloadBytes),
         stream: streamOf(first + i),
-        payload: payloadAt(first + i, payloadBytes),
-        timestampMs: 1_700_000_000_000 + first + i,
       })),
     );
     if (!log.hasRoomFor(plan)) log.roll();
@@ -171,12 +178,30 @@ export function readBack(
   }
 }
 
+/** What `fill` was asked to append, as far as the offset alone does not say it. */
+export interface Filled {
+  readonly streamOf?: (offset: number) => string;
+  readonly bytesOf?: (offset: number) => number;
+}
+
+/** What of a record is not what `fill` appended at its offset; undefined where all of it is. */
+export function wrongOf(r: LogRecord, { streamOf = () => 's', bytesOf }: Filled = {}): string | undefined {
+  const bytes = bytesOf?.(r.offset) ?? r.payload.length;
+  if (!payloadAt(r.offset, bytes).equals(r.payload)) return `the payload at offset ${r.offset} is wrong`;
+  if (r.stream !== streamOf(r.offset)) return `offset ${r.offset} is in stream '${r.stream}'`;
+  if (r.timestampMs !== timestampAt(r.offset)) return `offset ${r.offset} has the timestamp ${r.timestampMs}`;
+  if (r.key !== null) return `offset ${r.offset} has a key`;
+  if (r.unterminated || r.identity !== undefined) return `offset ${r.offset} has a flag that was not set`;
+  return undefined;
+}
+
 /** The first record that is not what was appended at its offset, or is out of order; undefined where all are right. */
-export function firstWrong(records: readonly LogRecord[], from?: number): string | undefined {
+export function firstWrong(records: readonly LogRecord[], from?: number, filled?: Filled): string | undefined {
   let previous = from === undefined ? undefined : from - 1;
   for (const r of records) {
     if (previous !== undefined && r.offset !== previous + 1) return `offset ${r.offset} follows ${previous}`;
-    if (!payloadAt(r.offset, r.payload.length).equals(r.payload)) return `the payload at offset ${r.offset} is wrong`;
+    const wrong = wrongOf(r, filled);
+    if (wrong !== undefined) return wrong;
     previous = r.offset;
   }
   return undefined;

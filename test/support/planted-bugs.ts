@@ -116,6 +116,23 @@ export const plantedBugs: readonly PlantedBug[] = [
     withoutAddon: true,
   },
   {
+    name: 'the checksum leaves out the stream table',
+    patches: [
+      {
+        file: 'src/log/format.ts',
+        find: '    batch.subarray(BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + header.bodyBytes),',
+        replace: '    batch.subarray(BATCH_HEADER_BYTES + header.tableBytes, BATCH_HEADER_BYTES + header.bodyBytes),',
+      },
+      {
+        file: 'src/platform/js-bytes.ts',
+        find: 'crc32cJs(staging.subarray(BATCH_CRC_AT + 4, end), ',
+        replace: 'crc32cJs(staging.subarray(prefixBytes, end), ',
+      },
+    ],
+    caughtBy: 'proof/corruption',
+    withoutAddon: true,
+  },
+  {
     name: 'the epoch of a batch is not checked',
     patches: [
       {
