@@ -129,8 +129,8 @@ export class LogReader {
   }
 
   /**
-   * For a reader that does not follow, once `nextBatch` has come to the end: looks behind the end for batches that only
-   * damage can have cut off. Reads the rest of the segment. @throws CORRUPT
+   * For a reader that does not follow, once `nextBatch` has come to the end: looks behind it for batches that only damage can
+   * have cut off. Reads the rest of the segment. @throws CORRUPT
    */
   checkEnd(): void {
     const place = this.#place;
@@ -288,7 +288,8 @@ export class LogReader {
 
   /** True where a batch that was not found is known to be durable: then it is damaged, not still to come. */
   #mustExist(place: Place, limit: number, segments: readonly number[]): boolean {
-    if (place.index !== undefined || limit !== Infinity || segments.some((s) => s > place.file.baseOffset)) return true;
+    const { baseOffset, isCut } = place.file;
+    if (place.index !== undefined || limit !== Infinity || isCut || segments.some((s) => s > baseOffset)) return true;
     return this.#knownDurable() > place.offset || this.#isNewerThan(place);
   }
 

@@ -58,10 +58,9 @@ function endOf(file: SegmentFile, index: SegmentIndex, durableOffset: number, wr
   const position = index.endPosition;
   const offset = index.nextOffset;
   const resumeAt = nextValidBatch(file, position + BLOCK_BYTES, offset);
-  const { segmentBytes } = file.header;
-  const isCut = file.fileBytes < segmentBytes;
+  const { isCut } = file;
   const damaged = resumeAt !== undefined || durableOffset > offset || wrong.newer === true || isCut;
-  const cut = `the file ends at byte ${file.fileBytes}, its header says ${segmentBytes}`;
+  const cut = `the file ends at byte ${file.fileBytes}, its header says ${file.header.segmentBytes}`;
   const problem: Problem | undefined = damaged
     ? {
         file: file.name,

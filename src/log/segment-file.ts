@@ -43,6 +43,11 @@ export class SegmentFile {
     this.fileBytes = fileBytes;
   }
 
+  /** It had its length before it had its name: what is shorter was cut. */
+  get isCut(): boolean {
+    return this.fileBytes < this.header.segmentBytes;
+  }
+
   /** Opens for reading; an invalid header is returned, not thrown. @throws IO_ERROR */
   static open(io: FileIo, dir: string, baseOffset: number): SegmentFile | Invalid {
     const name = segmentName(baseOffset);

@@ -60,12 +60,17 @@ function flips(path: string, bytes: number, from = 0): Pick<Table, 'damages' | '
   };
 }
 
-function cuts(path: string, bytes: number): Pick<Table, 'damages' | 'total'> {
+function cuts(path: string, bytes: number, expected?: 'reported'): Pick<Table, 'damages' | 'total'> {
+  const only = expected === undefined ? {} : { expected };
   return {
     total: bytes,
     *damages() {
       for (let length = 0; length < bytes; length++)
-        yield { ...changed(`${nameOf(path)} cut to ${length}`, path, (b) => b.slice(0, length)), ...at(path, length) };
+        yield {
+          ...changed(`${nameOf(path)} cut to ${length}`, path, (b) => b.slice(0, length)),
+          ...at(path, length),
+          ...only,
+        };
     },
   };
 }
@@ -201,6 +206,13 @@ function tables({ closed: s, killed, truncated, young, idle, large }: Subjects):
     quickCases: 750,
     subject: killed,
     ...flips(killed.active, sizeOf(killed.active)),
+  });
+  made.push({
+    claim: 'the active segment of a killed log cut to each length: never its end',
+    unit: 'lengths',
+    quickCases: 600,
+    subject: { ...killed, mayEnd: killed.end },
+    ...cuts(killed.active, sizeOf(killed.active), 'reported'),
   });
   for (const [ending, subject] of [
     ['closed', s],

@@ -105,11 +105,15 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
   let restarting = Promise.resolve();
   restart = (protocol): void => {
     restarts[protocol]++;
-    for (const proxy of proxies) proxy.target = 0;
-    where.is(undefined);
-    gateway!.kill('SIGKILL');
-    restarting = gateway!.ended
-      .then(start)
+    // One behind the other: both protocols may want one at the same time, and two would start two gateways.
+    restarting = restarting
+      .then(async () => {
+        for (const proxy of proxies) proxy.target = 0;
+        where.is(undefined);
+        gateway!.kill('SIGKILL');
+        await gateway!.ended;
+        await start();
+      })
       .catch((error: Error) => say(`restart ${JSON.stringify(restarts)}: ${error.message}`));
   };
 

@@ -195,9 +195,12 @@ export function saysWhere(problem: Problem | undefined): boolean {
 
 /** The report that damage from `byte` on has to get: the first batch that ends behind it, or the segment's header. */
 function isAbout(problem: Problem, subject: Subject, { path, byte }: DamagedAt): boolean {
-  const batch = subject.batches.get(path)!.find((b) => b.end > byte);
-  const [position, offset] =
-    batch === undefined || byte < BATCH_HEADER_BYTES ? [0, baseOf(path)] : [batch.position, batch.offset];
+  const batches = subject.batches.get(path)!;
+  const batch = batches.find((b) => b.end > byte);
+  // Behind the last batch something younger may have been.
+  const behind = [batches.at(-1)?.end ?? 0, subject.end] as const;
+  const there = batch === undefined ? behind : ([batch.position, batch.offset] as const);
+  const [position, offset] = byte < BATCH_HEADER_BYTES ? [0, baseOf(path)] : there;
   return problem.file === nameOf(path) && problem.position === position && problem.firstOffset === offset;
 }
 
