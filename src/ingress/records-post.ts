@@ -63,22 +63,17 @@ export async function postRecords(
       }
       slots = 1;
     }
-    const decoded = await decode
-      .decode(
-        {
-          body: body.bytes,
-          encoding,
-          shape,
-          limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
-          wantCrc32c: key !== undefined,
-          ...(schema === undefined ? {} : { schema }),
-        },
-        patience.leftMs,
-      )
-      .catch((error: unknown) => {
-        if (error instanceof SpillwayError) counters.add('refusedDecodedBytes', error.details.decodedBytes ?? 0);
-        throw error;
-      });
+    const decoded = await decode.decode(
+      {
+        body: body.bytes,
+        encoding,
+        shape,
+        limits: { maxRecords: options.maxRequestRecords, maxRecordBytes, maxBytes: options.decodedBodyBytes },
+        wantCrc32c: key !== undefined,
+        ...(schema === undefined ? {} : { schema }),
+      },
+      patience.leftMs,
+    );
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
     throttle(host, who, decoded.count, 0, false);
@@ -93,6 +88,9 @@ export async function postRecords(
     const accepted = await store(host, stream, decoded, key, { overflow, maxBlockMs: patience.leftMs }, taken);
     if (accepted.duplicate) counters.add('duplicates', decoded.count);
     answerJson(host, res, 200, bodyOf(accepted, decoded));
+  } catch (error) {
+    if (error instanceof SpillwayError) counters.add('refusedDecodedBytes', error.details.decodedBytes ?? 0);
+    throw error;
   } finally {
     body.release();
     decodeSlots.release(slots);

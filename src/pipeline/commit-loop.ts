@@ -115,8 +115,10 @@ export class CommitLoop {
     if (this.#isOwing()) this.#acknowledge();
     const waiting = this.#waiting();
     const reason = closeReason(this.#window, waiting);
-    if (reason !== undefined) this.#commit(reason, seen);
-    else if (this.#closeId === undefined) this.#sleep(waiting, seen);
+    if (reason !== undefined) {
+      this.#commit(reason, seen);
+      this.#checkpointMs();
+    } else if (this.#closeId === undefined) this.#sleep(waiting, seen);
     this.#answerFlushes();
     return !(this.#closeId !== undefined && this.#closeDrained());
   }
@@ -150,7 +152,6 @@ export class CommitLoop {
     this.#notBefore = drainedAt;
     this.#lastCommitAt = this.#clock.monotonicMs();
     this.#acknowledge();
-    this.#checkpointMs();
   }
 
   /** Writes the durable end down where that is due. @returns ms until it will be */

@@ -38,8 +38,13 @@ export interface StartOptions {
   /** Another Node than this one. */
   readonly node?: string;
   readonly nodeFlags?: readonly string[];
-  /** Default: that of this process. */
+  /** Default: that of this process, without the loader that tap puts into it: with that one Node 20 keeps twice as much on the heap. */
   readonly env?: NodeJS.ProcessEnv;
+}
+
+function ownEnvironment(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _, ...env } = process.env;
+  return env;
 }
 
 export class GatewayProcess {
@@ -51,11 +56,11 @@ export class GatewayProcess {
   #err = '';
   #onSaid = (): void => undefined;
 
-  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env }: StartOptions) {
+  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env = ownEnvironment() }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
     const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(env === undefined ? {} : { env }),
+      env,
     });
     this.#child = child;
     running.add(child);
