@@ -86,8 +86,14 @@ export const READ_ANSWERS_BYTES = 6 * 1024 * 1024;
 export const READ_PIECE_BYTES = 65_536;
 /** A reader that does not take a piece of its answer within this time is cut. */
 export const READ_STALL_MS = 30_000;
-/** Bytes of the log that one look for a page walks over: one to four milliseconds from the page cache. */
-export const READ_WALK_BYTES = 4 * 1024 * 1024;
+/** Bytes of the log that one look for a page walks over: about a millisecond from the page cache. The next is in a later turn of the event loop. */
+export const READ_LOOK_BYTES = 1024 * 1024;
+/** Looks for one page that come to that end. */
+export const READ_LOOKS = 4;
+/** Records that one look hands out: some tenths of a millisecond to make text of. */
+export const READ_LOOK_RECORDS = 128;
+/** After a look, while records of producers wait: no other for so many times as long. */
+export const READ_REST = 3;
 export const READ_PAGE_RECORDS = 10_000;
 /** Longest long poll. */
 export const READ_WAIT_MS = 60_000;

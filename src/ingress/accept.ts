@@ -112,16 +112,17 @@ export class Accept {
     this.#data = data;
     // What cannot be used is told now, not to the first client.
     checkSchemas(options);
+    const lane = new Lane(data.lane, systemClock, true);
     this.#host = new Host({
       options,
       maxRecordBytes: data.maxRecordBytes,
       laneBytes: data.laneBytes,
-      lane: new Lane(data.lane, systemClock, true),
+      lane,
       view,
       budget: new ByteBudget(options.ingressBytes),
       threadShare: new ByteBudget(Math.max(BODY_PIECE_BYTES, options.ingressBytes * THREAD_SHARE)),
       elder: new ByteBudget(1),
-      answers: new Answers(data.maxRecordBytes),
+      answers: new Answers(data.maxRecordBytes, systemClock, () => !lane.isIdle),
       decodeSlots: new ByteBudget(options.decodeThreads + 1),
       mark: new Watermark(options.highWater, options.lowWater),
       shed: new Shed(options.shedAgeMs),

@@ -1,11 +1,13 @@
 // Answers to readers: how many bytes of them an accept thread holds, how many looks for them it takes, and how they are sent.
 //
 // Promises: what readers do holds up no producer. Bytes held ≤ max(READ_ANSWERS_BYTES, the longest text of one record), in a budget that
-// is theirs alone; one look at the log per turn of the event loop; what is held is given back piece by piece as it is taken, and at
-// once when the connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
+// is theirs alone; one look at the log per turn of the event loop, and while records of producers wait, one part in READ_REST + 1 of
+// the time; what is held is given back piece by piece as it is taken, and at once when the
+// connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
 
 import type { ServerResponse } from 'node:http';
-import { READ_ANSWERS_BYTES, READ_STALL_MS } from '../base/limits.ts';
+import type { Clock } from '../base/clock.ts';
+import { READ_ANSWERS_BYTES, READ_REST, READ_STALL_MS } from '../base/limits.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Host } from './host.ts';
 import { longestLine } from './page-text.ts';
@@ -18,27 +20,43 @@ export function answersBytes(maxRecordBytes: number): number {
 export class Answers {
   readonly capacityBytes: number;
   readonly budget: ByteBudget;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #producersWait: () => boolean;
   readonly #waiting: (() => void)[] = [];
   #taken = false;
+  /** Rest that is due, and too short for a timer so far. */
+  #restMs = 0;
 
-  constructor(maxRecordBytes: number) {
+  /** @param producersWait whether a record of a producer waits to be durable */
+  constructor(maxRecordBytes: number, clock: Pick<Clock, 'monotonicMs'>, producersWait: () => boolean) {
     this.capacityBytes = answersBytes(maxRecordBytes);
     this.budget = new ByteBudget(this.capacityBytes);
+    this.#clock = clock;
+    this.#producersWait = producersWait;
   }
 
-  /** Resolves when a look may be taken: at once where none was in this turn of the event loop, else in one that follows. */
-  async turn(): Promise<void> {
-    if (this.#taken) return new Promise((resolve) => this.#waiting.push(resolve));
+  /** Takes a look when its turn has come: at once where none was in this turn of the event loop, and no rest is due. */
+  async look<T>(take: () => T): Promise<T> {
+    if (this.#taken) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#taken = true;
-    setImmediate(this.#next);
+    const begunMs = this.#clock.monotonicMs();
+    try {
+      return take();
+    } finally {
+      this.#restMs += READ_REST * (this.#clock.monotonicMs() - begunMs);
+      if (!this.#producersWait()) this.#restMs = 0;
+      if (this.#restMs < 1) setImmediate(this.#next);
+      else {
+        setTimeout(this.#next, this.#restMs);
+        this.#restMs = 0;
+      }
+    }
   }
 
   readonly #next = (): void => {
     const go = this.#waiting.shift();
     this.#taken = go !== undefined;
-    if (go === undefined) return;
-    setImmediate(this.#next);
-    go();
+    go?.();
   };
 }
 

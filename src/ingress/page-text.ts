@@ -53,6 +53,7 @@ export class PageText {
   #records = 0;
   #bytes = 0;
   #neededBytes: number | undefined;
+  #isFull = false;
 
   /** @param firstBytes what the first record may take, where it is more than a page */
   constructor(maxRecords: number, firstBytes: number) {
@@ -68,6 +69,11 @@ export class PageText {
     return this.#bytes;
   }
 
+  /** A record was not taken. */
+  get isFull(): boolean {
+    return this.#isFull;
+  }
+
   /** Text of the first record, where it did not fit. */
   get neededBytes(): number | undefined {
     return this.#neededBytes;
@@ -75,7 +81,8 @@ export class PageText {
 
   /** @returns false where the record was not taken: the page is full */
   add(record: LogRecord): boolean {
-    if (this.#records === this.#maxRecords) return false;
+    this.#isFull = this.#records === this.#maxRecords;
+    if (this.#isFull) return false;
     const isFirst = this.#records === 0;
     const endBytes = isFirst ? this.#firstBytes : READ_PAGE_BYTES;
     const before = { text: this.#text, pieces: this.#pieces.length, bytes: this.#bytes };
@@ -94,6 +101,7 @@ export class PageText {
       this.#records++;
       return true;
     }
+    this.#isFull = true;
     this.#text = before.text;
     this.#pieces.length = before.pieces;
     this.#bytes = before.bytes;

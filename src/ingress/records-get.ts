@@ -1,14 +1,15 @@
 // GET /v1/streams/{stream}/records: durable records as NDJSON, from an offset on; waits for one where there is none (long poll).
 //
-// Promises: it takes nothing that producers need (answers.ts). A look walks over READ_WALK_BYTES of the log at most: a poll goes on by
-// itself, other readers are told where to. A poll that waits holds nothing, and looks again only when its stream may have moved.
+// Promises: it takes nothing that producers need (answers.ts). A page is made in many looks. After READ_LOOKS that walked over
+// READ_LOOK_BYTES each and found nothing more, a poll goes on by itself; other readers are told where to. A poll that waits holds
+// nothing, and looks again only when its stream may have moved.
 
 import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SpillwayError } from '../base/errors.ts';
-import { FOLLOW_POLL_MS, READ_PAGE_BYTES, READ_PAGE_RECORDS, READ_WAIT_MS } from '../base/limits.ts';
+import { FOLLOW_POLL_MS, READ_LOOKS, READ_PAGE_BYTES, READ_PAGE_RECORDS, READ_WAIT_MS } from '../base/limits.ts';
 import { show } from '../base/options.ts';
-import type { Page } from '../pipeline/view.ts';
+import type { Look } from '../pipeline/view.ts';
 import { deliver, Peer } from './answers.ts';
 import type { Host } from './host.ts';
 import { PageText } from './page-text.ts';
@@ -45,11 +46,11 @@ export function wantedOf(query: URLSearchParams | undefined): Wanted {
   };
 }
 
-/** @throws OFFSET_OUT_OF_RANGE with the offset to go on from */
-function look(host: Host, stream: string, from: number | undefined, text: PageText): Page {
+/** Adds what one look finds to a page. @throws OFFSET_OUT_OF_RANGE with the offset to go on from */
+function look(host: Host, stream: string, from: number | undefined, text: PageText): Look {
   const { view } = host.parts;
   try {
-    return view.page(stream, from, (record) => text.add(record));
+    return view.look(stream, from, (record) => text.add(record));
   } catch (error) {
     if (!(error instanceof SpillwayError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error;
     const { startOffset, durableOffset } = view;
@@ -128,18 +129,26 @@ class Read {
       answers.budget.release(given);
     };
     try {
-      await answers.turn();
-      if (this.#peer.isClosed) {
-        counters.add('aborted');
-        return 'answered';
-      }
       const seen = view.mark(this.#stream);
       // What was stored under a larger maxRecordBytes may be more than all that there is, and goes out nevertheless.
       const firstBytes = heldBytes === answers.capacityBytes ? Infinity : heldBytes;
       const text = new PageText(this.#wanted.max, firstBytes);
-      const { begunAt, nextOffset, more } = look(this.#host, this.#stream, this.#from, text);
-      this.#begunAt ??= begunAt;
-      this.#from = nextOffset;
+      let found: Look | undefined;
+      let walked = 0;
+      do {
+        found = await answers.look(() =>
+          this.#peer.isClosed ? undefined : look(this.#host, this.#stream, this.#from, text),
+        );
+        if (found === undefined) {
+          counters.add('aborted');
+          return 'answered';
+        }
+        this.#begunAt ??= found.begunAt;
+        this.#from = found.nextOffset;
+        if (found.stop === 'walked') walked++;
+      } while (found.stop !== 'end' && !text.isFull && walked < READ_LOOKS);
+      const { nextOffset } = found;
+      const more = found.stop !== 'end';
       if (text.neededBytes !== undefined) {
         this.#needBytes = Math.min(text.neededBytes, answers.capacityBytes);
         return 'more';

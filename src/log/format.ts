@@ -248,6 +248,8 @@ export function decodeStreamTable(batch: Uint8Array, header: BatchHeader): Strea
 export interface RecordFilter {
   readonly from: number;
   readonly stream: string | undefined;
+  /** No more than so many; all where undefined. */
+  readonly most?: number | undefined;
 }
 
 /**
@@ -261,6 +263,7 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
   const v = viewOf(batch);
   const end = BATCH_HEADER_BYTES + header.bodyBytes;
   const records: LogRecord[] = [];
+  const { most = Infinity } = filter;
   let at = BATCH_HEADER_BYTES + header.tableBytes;
   for (let i = 0; i < header.records; i++) {
     if (at + RECORD_HEADER_BYTES > end) return { invalid: `record ${i} of ${header.records} lies beyond the batch` };
@@ -277,7 +280,8 @@ export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: Re
       return { invalid: `record ${i} of ${header.records} does not fit the batch` };
     }
     const offset = header.baseOffset + i;
-    if (offset >= filter.from && (filter.stream === undefined || filter.stream === stream)) {
+    const isWanted = offset >= filter.from && (filter.stream === undefined || filter.stream === stream);
+    if (isWanted && records.length < most) {
       records.push({
         offset,
         stream,

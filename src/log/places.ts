@@ -30,3 +30,15 @@ export class Places {
     return base === this.#base ? this.#places.findLast((place) => place.offset <= offset) : undefined;
   }
 }
+
+/** For a look at the log that must not hold up its thread for long. */
+export interface LookOptions {
+  /** Shared by the readers of one log handle. */
+  readonly places: Places;
+  /** What `nextBatch` walks over in all, in bytes, before it says `stopped`. */
+  readonly walkBytes: number;
+  /** Of a batch no more records are handed out than so many, though all are checked: the caller leaves behind them. */
+  readonly batchRecords: number;
+  /** What is read is put here: records are views of it, and good until the next call. */
+  readonly buffer: Uint8Array;
+}

@@ -15,7 +15,7 @@ import type { FileIo } from '../platform/file-io.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { decodeRecords, decodeStreamTable, type Invalid, type RecordFilter } from './format.ts';
 import { CHECKPOINT_FILE, segmentName } from './names.ts';
-import type { Places } from './places.ts';
+import type { LookOptions } from './places.ts';
 import { readIndex } from './index-file.ts';
 import { checkpointOf, freedSince, listDirectory } from './recovery.ts';
 import { damaged, notYetThere, overtaken } from './reader-errors.ts';
@@ -30,12 +30,8 @@ export interface ReaderOptions {
   readonly from: number | undefined;
   /** Offset up to which the log is known to be durable, when the writer is in this process; else undefined. */
   readonly durableOffset?: () => number;
-  /** Shared by the readers of one log handle. */
-  readonly places?: Places;
-  /** What `nextBatch` walks over in all, in bytes, before it says `stopped`; without end when undefined. */
-  readonly walkBytes?: number;
-  /** What is read is put here: records are views of it, and good until the next call. Fresh buffers when undefined. */
-  readonly buffer?: Uint8Array;
+  /** For who wants a few records, again and again, and must not be held up for long. */
+  readonly look?: LookOptions;
 }
 
 /** What opening a sealed segment costs, as bytes walked over that take as long: the file and its index, each entry of that. */
@@ -61,8 +57,7 @@ export class LogReader {
   readonly #stream: string | undefined;
   readonly #durableOffset: (() => number) | undefined;
   readonly #wantedFrom: number | undefined;
-  readonly #places: Places | undefined;
-  readonly #buffer: Uint8Array | undefined;
+  readonly #look: LookOptions | undefined;
   /** May still be walked over. */
   #walkBytes: number;
   #stopped = false;
@@ -77,9 +72,8 @@ export class LogReader {
     this.#stream = options.stream;
     this.#durableOffset = options.durableOffset;
     this.#wantedFrom = options.from;
-    this.#places = options.places;
-    this.#buffer = options.buffer;
-    this.#walkBytes = options.walkBytes ?? Infinity;
+    this.#look = options.look;
+    this.#walkBytes = options.look?.walkBytes ?? Infinity;
     const start = this.#startOffset();
     this.#next = options.from ?? start;
     if (this.#next < start) {
@@ -183,10 +177,10 @@ export class LogReader {
       listing.segments.find((s) => s > base),
     );
     if (file === undefined) return 'moved';
-    if (this.#buffer !== undefined) file.keepNothing(this.#buffer);
+    if (this.#look !== undefined) file.keepNothing(this.#look.buffer);
     const index = listing.indexes.has(base) ? this.#indexOf(file) : undefined;
     this.#walkBytes -= SEGMENT_WALK_BYTES;
-    const known = index === undefined ? this.#places?.find(base, this.#next) : undefined;
+    const known = index === undefined ? this.#look?.places.find(base, this.#next) : undefined;
     const { position, offset } = known ?? { position: BLOCK_BYTES, offset: base };
     const place: Place = { file, index, batches: undefined, position, offset, syncedOffset: -1 };
     if (index !== undefined) {
@@ -327,7 +321,7 @@ export class LogReader {
   }
 
   #records(place: Place, batch: Batch): LogRecord[] {
-    const filter: RecordFilter = { from: this.#next, stream: this.#stream };
+    const filter: RecordFilter = { from: this.#next, stream: this.#stream, most: this.#look?.batchRecords };
     if (this.#stream !== undefined) {
       const rows = decodeStreamTable(batch.bytes, batch.header);
       if (Array.isArray(rows) && !rows.some((r) => r.name === this.#stream)) return [];
@@ -345,7 +339,7 @@ export class LogReader {
     }
     place.position += batch.header.batchBytes;
     place.offset += batch.header.records;
-    this.#places?.note(place.file.baseOffset, place.position, place.offset);
+    this.#look?.places.note(place.file.baseOffset, place.position, place.offset);
   }
 
   /** At the end of a sealed segment: on to the next, if it is there yet. */

@@ -1,7 +1,14 @@
 // A log seen from any thread of the process that writes it: figures, and records once they are durable. Everything it needs is
 // structured-cloneable, so that a thread can be handed one.
 
-import { KEEP_ALIVE_MS, READ_CHUNK_BYTES, READ_WALK_BYTES, type CounterName } from '../base/limits.ts';
+import {
+  KEEP_ALIVE_MS,
+  READ_CHUNK_BYTES,
+  READ_LOOK_BYTES,
+  READ_LOOK_RECORDS,
+  READ_PIECE_BYTES,
+  type CounterName,
+} from '../base/limits.ts';
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
@@ -61,12 +68,12 @@ export interface LogViewHandle {
 }
 
 /** What one look at a stream found. */
-export interface Page {
+export interface Look {
   /** Where it began. */
   readonly begunAt: number;
   readonly nextOffset: number;
-  /** There may be more: it was walked far enough for once, or was stopped. */
-  readonly more: boolean;
+  /** Why it ended there: nothing more is durable, it walked far enough for once, or enough is taken. */
+  readonly stop: 'end' | 'walked' | 'taken';
 }
 
 export class LogView {
@@ -76,8 +83,8 @@ export class LogView {
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
   readonly #places = new Places();
-  /** What pages are read into. */
-  #pageBuffer: Uint8Array | undefined;
+  /** What looks read into. */
+  #lookBuffer: Uint8Array | undefined;
   /** Latency of lanes that are closed. */
   readonly #pastLatency = new Histogram();
 
@@ -198,11 +205,12 @@ export class LogView {
   }
 
   /**
-   * Hands out durable records of a stream from an offset on (the oldest there is by default), until there are no more, READ_WALK_BYTES
-   * are walked over, or `take` says that it did not take one. A record is good only within its call. Blocks while it reads.
+   * Hands out durable records of a stream from an offset on (the oldest there is by default), until there are no more, there were
+   * READ_LOOK_RECORDS or READ_PIECE_BYTES of them, READ_LOOK_BYTES are walked over, or `take` says that it did not take one. A record
+   * is good only within its call. Blocks while it reads.
    * @throws INVALID_STREAM, OFFSET_OUT_OF_RANGE, CORRUPT, IO_ERROR
    */
-  page(stream: string, from: number | undefined, take: (record: LogRecord) => boolean): Page {
+  look(stream: string, from: number | undefined, take: (record: LogRecord) => boolean): Look {
     checkStreamName(stream);
     const io = readerIo();
     try {
@@ -210,16 +218,27 @@ export class LogView {
         stream,
         from,
         durableOffset: () => this.durableOffset,
-        places: this.#places,
-        walkBytes: READ_WALK_BYTES,
-        buffer: (this.#pageBuffer ??= Buffer.allocUnsafeSlow(READ_CHUNK_BYTES)),
+        look: {
+          places: this.#places,
+          walkBytes: READ_LOOK_BYTES,
+          // One more is where the next look begins.
+          batchRecords: READ_LOOK_RECORDS + 1,
+          buffer: (this.#lookBuffer ??= Buffer.allocUnsafeSlow(READ_CHUNK_BYTES)),
+        },
       });
       const begunAt = reader.nextOffset;
+      let records = 0;
+      let bytes = 0;
       try {
         for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) {
-          for (const record of batch) if (!take(record)) return { begunAt, nextOffset: record.offset, more: true };
+          for (const record of batch) {
+            const isOver = records === READ_LOOK_RECORDS || bytes >= READ_PIECE_BYTES;
+            if (isOver || !take(record)) return { begunAt, nextOffset: record.offset, stop: 'taken' };
+            records++;
+            bytes += record.payload.length;
+          }
         }
-        return { begunAt, nextOffset: reader.nextOffset, more: reader.stopped };
+        return { begunAt, nextOffset: reader.nextOffset, stop: reader.stopped ? 'walked' : 'end' };
       } finally {
         reader.close();
       }

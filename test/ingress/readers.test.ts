@@ -6,6 +6,8 @@ import { connect, type AddressInfo, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { systemClock } from '../../src/base/clock.ts';
+import { READ_LOOK_RECORDS, READ_REST } from '../../src/base/limits.ts';
 import { Answers, deliver, Peer } from '../../src/ingress/answers.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { LogView } from '../../src/pipeline/view.ts';
@@ -34,13 +36,13 @@ const largeLog = { segmentBytes: '4MiB', laneBytes: '4MiB', maxRecordBytes: '1Mi
 
 /** Looks that any view has taken at its log so far. */
 function countLooks(t: Test): () => number {
-  const { page } = LogView.prototype;
+  const { look } = LogView.prototype;
   let looks = 0;
-  LogView.prototype.page = function (...args) {
+  LogView.prototype.look = function (...args) {
     looks++;
-    return page.apply(this, args);
+    return look.apply(this, args);
   };
-  t.teardown(() => (LogView.prototype.page = page));
+  t.teardown(() => (LogView.prototype.look = look));
   return () => looks;
 }
 
@@ -127,9 +129,9 @@ t.test('a reader that does not take its answer in time is cut, and counted; one 
 });
 
 t.test('looks take turns: one in each turn of the event loop, first come first served', async (t) => {
-  const answers = new Answers(1000);
+  const answers = new Answers(1000, systemClock, () => false);
   const order: string[] = [];
-  const looks = ['a', 'b', 'c'].map((name) => answers.turn().then(() => order.push(name)));
+  const looks = ['a', 'b', 'c'].map((name) => answers.look(() => undefined).then(() => order.push(name)));
   for (let i = 1; i <= 3; i++) {
     await new Promise((resolve) => process.nextTick(() => setTimeout(resolve, 0)));
     order.push(String(i));
@@ -144,8 +146,47 @@ t.test('looks take turns: one in each turn of the event loop, first come first s
   const count = (): void => void (turns++, setImmediate(count).unref());
   count();
   const startTurn = turns;
-  await Promise.all(Array.from({ length: 10 }, () => answers.turn()));
+  await Promise.all(Array.from({ length: 10 }, () => answers.look(() => undefined)));
   t.ok(turns - startTurn >= 9, `${turns - startTurn} turns of the event loop for ten looks`);
+});
+
+t.test('while records of producers wait, readers have one part in READ_REST + 1 of the time', async (t) => {
+  const LOOK_MS = 0.4;
+  for (const producersWait of [true, false]) {
+    let nowMs = 0;
+    const rests: number[] = [];
+    const answers = new Answers(1000, { monotonicMs: () => nowMs }, () => producersWait);
+    t.intercept(globalThis, 'setTimeout', {
+      value: (go: () => void, ms: number) => {
+        rests.push(ms);
+        return setImmediate(go);
+      },
+    });
+    await Promise.all(Array.from({ length: 30 }, () => answers.look(() => (nowMs += LOOK_MS))));
+    const restMs = rests.reduce((sum, ms) => sum + ms, 0);
+    t.equal(Math.round(restMs / LOOK_MS), producersWait ? 30 * READ_REST : 0, `producers wait: ${producersWait}`);
+  }
+});
+
+t.test('a page is looked for in several looks: what stands behind the first is in it as well', async (t) => {
+  const g = await Inside.start(t, {}, largeLog);
+  const lines = Array.from({ length: 9000 }, (_, i) => String(i));
+  for (let i = 0; i < 9000; i += 900) {
+    isStored(
+      t,
+      await post(g.port, 'many', lines.slice(i, i + 900).join('\n'), { 'content-type': 'application/x-ndjson' }),
+      `${i}`,
+    );
+  }
+  const looks = countLooks(t);
+  const page = await ask(g.port, { path: `${recordsOf('many')}?max=10000` });
+  t.same(
+    linesOf(page).map((l) => l.payload),
+    lines,
+    'each, once, in order',
+  );
+  t.equal(looks(), Math.ceil(lines.length / READ_LOOK_RECORDS), 'looks');
+  await g.end(t);
 });
 
 t.test('a page is bounded as text: control characters take six bytes each', async (t) => {
