@@ -260,7 +260,8 @@ export class Accept {
           }),
         );
       });
-      server.listen(where, resolve);
+      // As many as may be there may come at once; with a shorter queue the kernel drops them, and they come again a second later.
+      server.listen({ ...where, backlog: options.maxConnections }, resolve);
     });
     if (!('path' in where)) limitUnread(server, options.receiveBufferBytes, this.#host.parts.log);
     server.removeAllListeners('error');
