@@ -108,6 +108,8 @@ export const DECODE_SLACK_BYTES = 65_536;
 export const ZSTD_WINDOW_LOG = 23;
 /** CPU stage of one request: longer, and its thread is ended. A schema's pattern may backtrack without end. */
 export const DECODE_TASK_MS = 10_000;
+/** What decode threads add to the niceness of the process: on busy processors they leave the rest about nine parts of ten. */
+export const DECODE_NICE = 10;
 /** Bodies that may wait for a decode thread, in bytes, unless the pool is given another bound. */
 export const DECODE_WAITING_BYTES = 64 * 1024 * 1024;
 /** Heap cap of a decode thread that parses nothing: buffers lie outside of it. Half of it was enough for whatever was tried. */

@@ -2,11 +2,12 @@
 
 import t from 'tap';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, getPriority } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { SpillwayError, type ErrorCode } from '../../src/base/errors.ts';
-import { DECODE_INLINE_BYTES, WAITER_OVERHEAD_BYTES } from '../../src/base/limits.ts';
+import { DECODE_INLINE_BYTES, DECODE_NICE, WAITER_OVERHEAD_BYTES } from '../../src/base/limits.ts';
 import type { DecodedRequest, DecodeTask } from '../../src/codec/request.ts';
 import { decodeHeapMiB, DecodePool, type DecodePoolOptions } from '../../src/ingress/decode-pool.ts';
 import { temporaryDirectory } from '../support/modes.ts';
@@ -54,6 +55,22 @@ async function withPool(options: Partial<DecodePoolOptions>, use: (pool: DecodeP
     await pool.close();
   }
 }
+
+/** Niceness of each thread of this process. */
+function niceness(): number[] {
+  // Field 19 of the line, behind a name in brackets that may hold anything.
+  const niceOf = (stat: string): number => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+  return readdirSync('/proc/self/task').map((tid) => niceOf(readFileSync(`/proc/self/task/${tid}/stat`, 'latin1')));
+}
+
+t.test('the threads that decode are nice, and only they', { skip: process.platform !== 'linux' }, async (t) => {
+  const own = getPriority();
+  await withPool({ threads: 2 }, async (pool) => {
+    await Promise.all([pool.decode(gzipTask('x\n')), pool.decode(gzipTask('x\n'))]);
+    const nice = niceness().filter((n) => n !== own);
+    t.strictSame(nice, Array(2).fill(Math.min(own + DECODE_NICE, constants.priority.PRIORITY_LOW)));
+  });
+});
 
 t.test('small plain bodies stay on the calling thread, all others go', async (t) => {
   await withPool({}, async (pool) => {
