@@ -7,7 +7,8 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { open, type LogOptionsInput, type SpillwayLog } from '../src/index.ts';
-import { BenchError, parseArguments, runBench, type Bench } from './lib/bench.ts';
+import { parseArguments, runBench, type Bench } from './lib/bench.ts';
+import { BenchError } from './lib/experiment.ts';
 import { NumberedPayloads, offerLoad, type LoadResult } from './lib/open-loop.ts';
 import { SEED } from './lib/payloads.ts';
 import type { Cell } from './lib/report.ts';

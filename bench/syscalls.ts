@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { read, type IoMode } from '../src/index.ts';
-import { BenchError, parseArguments, runBench, type Bench } from './lib/bench.ts';
+import { parseArguments, runBench, type Bench } from './lib/bench.ts';
+import { BenchError } from './lib/experiment.ts';
 import { PayloadCycle, SEED, verifyTail, type Sample } from './lib/payloads.ts';
 import type { Cell } from './lib/report.ts';
 

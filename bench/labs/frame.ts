@@ -7,8 +7,7 @@ import { accessSync, constants, mkdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { BenchError } from '../lib/bench.ts';
+import { BenchError, readFlags, runToEnd, wholeNumber } from '../lib/experiment.ts';
 import { fileSystemOf, Report } from '../lib/report.ts';
 import { linePlot, type Plot } from '../lib/svg.ts';
 
@@ -44,18 +43,10 @@ export function parseLabArguments(name: string, numbers: readonly string[]): Lab
     json: { type: 'boolean' },
     ...Object.fromEntries(flags.map((flag) => [flag, { type: 'string' } as const])),
   };
-  let values: Record<string, string | boolean | undefined>;
-  try {
-    ({ values } = parseArgs({ options, allowPositionals: false }) as { values: typeof values });
-  } catch (error) {
-    throw new BenchError((error as Error).message.split('. ')[0]);
-  }
-  const number = (flag: string): number | undefined => {
-    if (values[flag] === undefined) return undefined;
-    const n = Number(values[flag]);
-    if (!Number.isInteger(n) || n < 1) throw new BenchError(`lab ${name}: --${flag}: expected a whole number from 1`);
-    return n;
-  };
+  const usage = `spillway lab ${name} [--smoke] [--json]${flags.map((flag) => ` [--${flag} …]`).join('')}`;
+  const values = readFlags(usage, options).values as Record<string, string | boolean | undefined>;
+  const number = (flag: string): number | undefined =>
+    values[flag] === undefined ? undefined : wholeNumber(flag, values[flag] as string);
   return {
     smoke: values.smoke === true,
     json: values.json === true,
@@ -143,30 +134,21 @@ export async function runLab(
     for (const child of children) child.kill('SIGKILL');
     if (dataDir !== undefined) rmSync(dataDir, { recursive: true, force: true });
   };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      clean();
-      process.exit(1);
-    });
-  }
-  try {
+  const run = async (): Promise<number> => {
     const a = parse();
     printStatement(statement);
     const { parameters, targets, body } = plan(a);
     dataDir = makeDiskDir(name, a.dir);
     const report = new Report(`lab-${name}`, a.smoke, packageRoot, dataDir, parameters, makeOutDir(a.out));
     report.begin(targets, `lab ${name}`);
-    await body({ report, dataDir, plot: (suffix, plot) => report.attach(`${suffix}.svg`, linePlot(plot)) });
-    process.exitCode = report.finish();
-  } catch (error) {
-    if (error instanceof Skipped) {
+    try {
+      await body({ report, dataDir, plot: (suffix, plot) => report.attach(`${suffix}.svg`, linePlot(plot)) });
+    } catch (error) {
+      if (!(error instanceof Skipped)) throw error;
       console.log(`lab ${name}: skipped: ${error.message}`);
-      return;
+      return 0;
     }
-    const known = error instanceof BenchError || (error as { code?: string }).code === 'INVALID_OPTION';
-    console.error(`lab ${name}: ${known ? (error as Error).message : ((error as Error).stack ?? String(error))}`);
-    process.exitCode = 1;
-  } finally {
-    clean();
-  }
+    return report.finish();
+  };
+  await runToEnd(`lab ${name}`, run, clean);
 }

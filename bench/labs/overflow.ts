@@ -18,7 +18,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { slopePerMinute } from '../lib/resident.ts';
 import { median } from '../lib/stats.ts';
-import { BenchError } from '../lib/bench.ts';
+import { BenchError } from '../lib/experiment.ts';
 import type { Cell } from '../lib/report.ts';
 import { Skipped, packageRoot, makeDiskDir, parseLabArguments, runLab, type Lab, type LabArguments } from './frame.ts';
 import { contain, whereToRun, type Contained } from './contain.ts';

@@ -10,7 +10,7 @@ import { createLaneBuffer } from '../../src/platform/lane-memory.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { workerEnvironment } from '../../src/platform/threads.ts';
 import { signal } from '../../src/platform/waiter.ts';
-import { BenchError } from '../lib/bench.ts';
+import { BenchError } from '../lib/experiment.ts';
 import type { SlowLogData } from './slow-log-worker.ts';
 
 export class SlowLog {

@@ -2,12 +2,9 @@
 
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { LogOptionsInput } from '../../src/index.ts';
+import { BenchError, readFlags, runToEnd, wholeNumber } from './experiment.ts';
 import { fileSystemOf, Report } from './report.ts';
-
-/** Exit with one clear line, no stack: something is missing here, or an argument is wrong. */
-export class BenchError extends Error {}
 
 export type Io = NonNullable<LogOptionsInput['io']>;
 
@@ -31,39 +28,24 @@ export function findRoot(from = process.cwd()): string {
   }
 }
 
-function wholeNumber(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const n = Number(text);
-  if (!Number.isInteger(n) || n < 1) throw new BenchError(`--${flag}: expected a whole number from 1, got '${text}'`);
-  return n;
-}
-
 /** @param extra further flags, each of a whole number */
 export function parseArguments(usage: string, extra: readonly string[] = []): Arguments {
   const options: Record<string, { type: 'boolean' | 'string' }> = {
     smoke: { type: 'boolean' },
-    help: { type: 'boolean' },
     dir: { type: 'string' },
     io: { type: 'string' },
     rounds: { type: 'string' },
   };
   for (const flag of extra) options[flag] = { type: 'string' };
-  let values: Record<string, string | boolean | undefined>;
-  try {
-    ({ values } = parseArgs({ options, allowPositionals: false }) as { values: typeof values });
-  } catch (error) {
-    throw new BenchError(`${(error as Error).message.split('. ')[0]}; usage: ${usage}`);
-  }
-  if (values.help === true) {
-    console.log(`usage: ${usage}`);
-    process.exit(0);
-  }
+  const values = readFlags(usage, options).values as Record<string, string | boolean | undefined>;
+  const number = (flag: string): number | undefined =>
+    values[flag] === undefined ? undefined : wholeNumber(flag, values[flag] as string);
   return {
     smoke: values.smoke === true,
     dir: values.dir as string | undefined,
     io: (values.io ?? 'auto') as Io,
-    rounds: wholeNumber('rounds', values.rounds as string | undefined),
-    numbers: Object.fromEntries(extra.map((flag) => [flag, wholeNumber(flag, values[flag] as string | undefined)])),
+    rounds: number('rounds'),
+    numbers: Object.fromEntries(extra.map((flag) => [flag, number(flag)])),
   };
 }
 
@@ -99,13 +81,7 @@ export async function runBench(
   const clean = (): void => {
     if (dataDir !== undefined) rmSync(dataDir, { recursive: true, force: true });
   };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      clean();
-      process.exit(1);
-    });
-  }
-  try {
+  const run = async (): Promise<number> => {
     const a = args();
     const root = findRoot();
     const { parameters, targets, body } = plan(a);
@@ -113,13 +89,7 @@ export async function runBench(
     const report = new Report(name, a.smoke, root, dataDir, parameters);
     report.begin(targets);
     await body({ report, root, dataDir });
-    process.exitCode = report.finish();
-  } catch (error) {
-    // Not process.exit: what was printed must reach a pipe.
-    const known = error instanceof BenchError || (error as { code?: string }).code === 'INVALID_OPTION';
-    console.error(`bench ${name}: ${known ? (error as Error).message : ((error as Error).stack ?? String(error))}`);
-    process.exitCode = 1;
-  } finally {
-    clean();
-  }
+    return report.finish();
+  };
+  await runToEnd(`bench ${name}`, run, clean);
 }

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { BenchError } from './bench.ts';
+import { BenchError } from './experiment.ts';
 
 const run = promisify(execFile);
 

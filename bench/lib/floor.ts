@@ -5,7 +5,7 @@ import { execFile, execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { IoMode } from '../../src/index.ts';
-import { BenchError } from './bench.ts';
+import { BenchError } from './experiment.ts';
 
 const run = promisify(execFile);
 

@@ -4,7 +4,7 @@
 import { seededRandom32 } from '../../src/base/clock.ts';
 import { createHash } from 'node:crypto';
 import type { LogRecord } from '../../src/index.ts';
-import { BenchError } from './bench.ts';
+import { BenchError } from './experiment.ts';
 
 export const SEED = 20_261_103;
 /** Small enough to stay in a core's cache, as records that have just come off a socket are. */

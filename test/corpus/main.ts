@@ -8,21 +8,22 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { orExit, readFlags } from '../../bench/lib/experiment.ts';
 import { Report } from '../../bench/lib/report.ts';
 import { root, runCorpus, type CorpusOutcome } from './corpus.ts';
 import { renderPage } from './page.ts';
 import { RSS_BOUND_BYTES, type AreaOutcome, type Outcome } from './run.ts';
 import { MIB } from './case.ts';
 
-const { values } = parseArgs({
-  options: {
+const USAGE = 'npm run test:corpus [-- --full] [--only TEXT] [--node PATH] [--page]';
+const { values } = orExit('corpus', () =>
+  readFlags(USAGE, {
     full: { type: 'boolean', default: false },
     only: { type: 'string' },
     node: { type: 'string' },
     page: { type: 'boolean', default: false },
-  },
-});
+  }),
+);
 
 const isWrong = ({ wrong }: Outcome): boolean => wrong.length > 0;
 const leftOf = ({ outcomes, left }: AreaOutcome): number =>

@@ -6,7 +6,7 @@
 
 import { basename, dirname, resolve } from 'node:path';
 import { existsSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { orExit, readFlags, wholeNumber } from '../../bench/lib/experiment.ts';
 import { Report, show } from '../../bench/lib/report.ts';
 import { root } from '../support/platform-root.ts';
 import { runApart } from './apart.ts';
@@ -31,15 +31,23 @@ interface Row {
   readonly skipped?: string;
 }
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    target: { type: 'string' },
-    seed: { type: 'string', default: String(DEFAULT_SEED) },
-    executions: { type: 'string' },
-    only: { type: 'string' },
-    save: { type: 'boolean', default: false },
-  },
+const USAGE = 'npm run test:fuzz [-- --quick] [--target NAME] [--seed N] [--executions N] [--only FILE] [--save]';
+const flags = {
+  quick: { type: 'boolean', default: false },
+  target: { type: 'string' },
+  seed: { type: 'string', default: String(DEFAULT_SEED) },
+  executions: { type: 'string' },
+  only: { type: 'string' },
+  save: { type: 'boolean', default: false },
+} as const;
+const { values, seed, given } = orExit('fuzz', () => {
+  const read = readFlags(USAGE, flags);
+  const { seed, executions } = read.values;
+  return {
+    values: read.values,
+    seed: wholeNumber('seed', seed, 0),
+    given: executions === undefined ? undefined : wholeNumber('executions', executions),
+  };
 });
 
 function usage(message: string): number {
@@ -65,12 +73,6 @@ async function main(): Promise<number> {
   const wanted = values.target ?? (only === undefined ? undefined : basename(dirname(only)));
   if (wanted !== undefined && !names.includes(wanted))
     return usage(`--target: expected one of ${names.join(', ')}, got '${wanted}'`);
-  const seed = Number(values.seed);
-  if (!Number.isSafeInteger(seed)) return usage(`--seed: expected a whole number, got '${values.seed}'`);
-  const given = values.executions === undefined ? undefined : Number(values.executions);
-  if (given !== undefined && !(Number.isSafeInteger(given) && given > 0))
-    return usage(`--executions: expected a whole number above 0, got '${values.executions}'`);
-
   const chosen = wanted === undefined ? names : [wanted];
   const executionsOf = (name: string): number => {
     if (only !== undefined) return 1;

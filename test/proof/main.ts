@@ -2,8 +2,8 @@
 // group of its own with a time limit; one table; bench/out/prove.json. Exit 1 where a claim does not hold.
 
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { findRoot } from '../../bench/lib/bench.ts';
+import { orExit, readFlags, wholeNumber } from '../../bench/lib/experiment.ts';
 import { Report, show } from '../../bench/lib/report.ts';
 import { nativeMissing } from '../../src/platform/native.ts';
 import { cannotBuild } from '../support/build-addon.ts';
@@ -43,17 +43,19 @@ interface Outcome {
   readonly seconds: number;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    full: { type: 'boolean', default: false },
-    seed: { type: 'string', default: String(DEFAULT_SEED) },
-    only: { type: 'string' },
-    'without-addon': { type: 'boolean', default: false },
-    child: { type: 'boolean', default: false },
-  },
+const USAGE = 'npm run prove [-- NAME…] [--full] [--seed N] [--only CASE] [--without-addon]';
+const flags = {
+  full: { type: 'boolean', default: false },
+  seed: { type: 'string', default: String(DEFAULT_SEED) },
+  only: { type: 'string' },
+  'without-addon': { type: 'boolean', default: false },
+  child: { type: 'boolean', default: false },
+} as const;
+const { values, positionals, seed } = orExit('prove', () => {
+  const read = readFlags(USAGE, flags, true);
+  return { ...read, seed: wholeNumber('seed', read.values.seed, 0) };
 });
-const context = { full: values.full, seed: Number(values.seed), only: values.only };
+const context = { full: values.full, seed, only: values.only };
 
 async function runHere(name: string): Promise<void> {
   const undo = endWithParent();
@@ -99,12 +101,8 @@ async function runApart(name: string): Promise<Outcome> {
 
 async function main(): Promise<number> {
   const unknown = positionals.filter((name) => !(proofs as readonly string[]).includes(name));
-  if (unknown.length > 0 || !Number.isSafeInteger(context.seed)) {
-    console.error(
-      unknown.length > 0
-        ? `prove: no proof is called '${unknown[0]}'; expected one of ${proofs.join(', ')}`
-        : `prove: --seed: expected a whole number, got '${values.seed}'`,
-    );
+  if (unknown.length > 0) {
+    console.error(`prove: no proof is called '${unknown[0]}'; expected one of ${proofs.join(', ')}`);
     return 2;
   }
   if (values['without-addon']) process.env[WITHOUT_ADDON] = '1';
