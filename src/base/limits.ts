@@ -76,6 +76,10 @@ export const MAX_SOCKET_PATH_BYTES = 107;
 export const ALIVE_MS = 3000;
 /** Idle time after which the kernel asks a peer of the framed protocol whether it is still there. */
 export const KEEP_ALIVE_PROBE_MS = 60_000;
+/** SO_RCVBUF of some framed connections: what Linux allows where net.core.rmem_max is left alone. The kernel takes twice. */
+export const LARGE_RECEIVE_BYTES = 212_992;
+/** Of an accept thread. */
+export const LARGE_RECEIVE_CONNECTIONS = 4;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
 /** Text of one answer to a read, unless that of its first record is longer. */

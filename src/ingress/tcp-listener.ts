@@ -11,6 +11,7 @@ import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
 import type { Host } from './host.ts';
 import { Pulse } from './pulse.ts';
+import { LargeReceiveBuffers } from './receive-buffers.ts';
 import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
 import { TcpConnection } from './tcp.ts';
 
@@ -34,6 +35,7 @@ export class TcpListeners {
     this.#minCreditBytes = Math.min(MAX_MIN_CREDIT_BYTES, Math.max(1, share));
     // A frame goes into the lane in one piece, behind padding if need be.
     const largest = APPEND_HEADER_BYTES + recordBytes(0, maxRecordBytes, true);
+    const largeBuffers = new LargeReceiveBuffers(options.receiveBufferBytes);
     this.#tcpHost = {
       limits: {
         ...tcpLimits,
@@ -42,9 +44,10 @@ export class TcpListeners {
         maxRequestRecords: options.maxRequestRecords,
       },
       authenticate: (token, socket) => {
-        if (tokens === undefined) return { name: socket.remoteAddress ?? 'unix' };
-        const name = tokens.nameOf(token);
-        return name === undefined ? undefined : { name };
+        const name = tokens === undefined ? (socket.remoteAddress ?? 'unix') : tokens.nameOf(token);
+        if (name === undefined) return undefined;
+        largeBuffers.give(socket);
+        return { name };
       },
       credits: (onRoom) => this.#credits(onRoom),
       append: async (stream, frames, records, identity, who) => {

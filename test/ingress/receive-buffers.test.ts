@@ -2,14 +2,16 @@
 
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import t from 'tap';
-import { limitUnread } from '../../src/ingress/receive-buffers.ts';
+import { LARGE_RECEIVE_BYTES, LARGE_RECEIVE_CONNECTIONS } from '../../src/base/limits.ts';
+import { LargeReceiveBuffers, limitUnread } from '../../src/ingress/receive-buffers.ts';
 import { native } from '../../src/platform/native.ts';
 
 const KIB = 1024;
+const MIB = 1024 * KIB;
 const table = '/proc/net/tcp';
 
 /** Bytes that have come for a connection and were not read: local and remote port in hex, then tx:rx. */
@@ -43,6 +45,38 @@ t.test('a limit holds, and without one it is more', { skip: !existsSync(table) |
     t.ok(came > 0 && came <= 2 * bytes && came < free, `${bytes}: ${came} bytes, without a limit ${free}`);
   }
 });
+
+t.test(
+  'the first that speak the framed protocol have a larger one, until they close',
+  { skip: native === undefined },
+  async (t) => {
+    const given: number[] = [];
+    t.intercept(native!, 'limitReceiveBuffer', { value: (_fd: number, bytes: number) => void given.push(bytes) });
+    const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const accepted = async (): Promise<Socket> => {
+      connect(port, '127.0.0.1').unref();
+      const [socket] = (await once(server, 'connection')) as [Socket];
+      return socket;
+    };
+    const buffers = new LargeReceiveBuffers(32 * KIB);
+    const sockets: Socket[] = [];
+    for (let i = 0; i <= LARGE_RECEIVE_CONNECTIONS; i++) sockets.push(await accepted());
+    for (const socket of sockets) buffers.give(socket);
+    t.strictSame(given, Array(LARGE_RECEIVE_CONNECTIONS).fill(LARGE_RECEIVE_BYTES), 'one gets none');
+    buffers.give(sockets.at(-1)!);
+    t.equal(given.length, LARGE_RECEIVE_CONNECTIONS, 'nor later');
+    const closed = once(sockets[0].destroy(), 'close');
+    await closed;
+    buffers.give(sockets.at(-1)!);
+    t.equal(given.length, LARGE_RECEIVE_CONNECTIONS + 1, 'but once another has closed');
+    new LargeReceiveBuffers(MIB).give(sockets[1]);
+    t.equal(given.length, LARGE_RECEIVE_CONNECTIONS + 1, 'none is made smaller');
+    sockets.forEach((socket) => socket.destroy());
+    server.close();
+  },
+);
 
 t.test('a descriptor that is none is named by its error', { skip: native === undefined }, async (t) => {
   t.throws(() => native!.limitReceiveBuffer(2 ** 30, KIB), { code: 'EBADF', syscall: 'setsockopt' });
