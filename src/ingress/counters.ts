@@ -19,6 +19,7 @@ export const counterNames = [
   'droppedBlockedTooLong',
   'droppedBacklog',
   'refusedBodies', // requests whose body found no room within maxBlockMs
+  'tooManyStreams', // requests and frames for a new stream where no more names can be taken
   'shed', // requests
   'rateLimited', // requests
   'unauthorized', // requests and connections

@@ -11,7 +11,7 @@ import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
 import type { Host } from './host.ts';
 import { Pulse } from './pulse.ts';
-import { LargeReceiveBuffers } from './receive-buffers.ts';
+import { LargeReceiveBuffers } from './kernel-buffers.ts';
 import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
 import { TcpConnection } from './tcp.ts';
 

@@ -12,6 +12,7 @@ import {
 import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
+import { RecentIndexes } from '../log/index-file.ts';
 import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
@@ -83,6 +84,7 @@ export class LogView {
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
   readonly #places = new Places();
+  readonly #indexes = new RecentIndexes();
   /** What looks read into. */
   #lookBuffer: Uint8Array | undefined;
   /** Latency of lanes that are closed. */
@@ -220,6 +222,7 @@ export class LogView {
         durableOffset: () => this.durableOffset,
         look: {
           places: this.#places,
+          indexes: this.#indexes,
           walkBytes: READ_LOOK_BYTES,
           // One more is where the next look begins.
           batchRecords: READ_LOOK_RECORDS + 1,

@@ -1,4 +1,4 @@
-// What the kernel holds of a connection that nobody reads is bounded by what its listener was told.
+// What the kernel holds of a connection that nobody reads, and of a client that does not read, is bounded by what its listener was told.
 
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
@@ -6,9 +6,10 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import t from 'tap';
-import { LARGE_RECEIVE_BYTES, LARGE_RECEIVE_CONNECTIONS } from '../../src/base/limits.ts';
-import { LargeReceiveBuffers, limitUnread } from '../../src/ingress/receive-buffers.ts';
+import { LARGE_RECEIVE_BYTES, LARGE_RECEIVE_CONNECTIONS, UNSENT_BYTES } from '../../src/base/limits.ts';
+import { acknowledgedBytes, LargeReceiveBuffers, limitKernel } from '../../src/ingress/kernel-buffers.ts';
 import { native } from '../../src/platform/native.ts';
+import { until } from '../support/log-support.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -25,7 +26,7 @@ function unread(localPort: number, remotePort: number): number {
 async function held(bytes: number | undefined): Promise<number> {
   const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  if (bytes !== undefined) limitUnread(server, bytes, pino({ level: 'silent' }));
+  if (bytes !== undefined) limitKernel(server, bytes, pino({ level: 'silent' }));
   const { port } = server.address() as AddressInfo;
   const client = connect(port, '127.0.0.1');
   const [accepted] = await Promise.all([once(server, 'connection'), once(client, 'connect')]);
@@ -43,6 +44,37 @@ t.test('a limit holds, and without one it is more', { skip: !existsSync(table) |
   for (const bytes of [16 * KIB, 32 * KIB]) {
     const came = await held(bytes);
     t.ok(came > 0 && came <= 2 * bytes && came < free, `${bytes}: ${came} bytes, without a limit ${free}`);
+  }
+});
+
+t.test('what a client does not take: bounded, and known', { skip: native === undefined }, async (t) => {
+  for (const limited of [true, false]) {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    if (limited) limitKernel(server, 32 * KIB, pino({ level: 'silent' }));
+    const client = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1' }).pause();
+    const [[socket]] = (await Promise.all([once(server, 'connection'), once(client, 'connect')])) as [
+      [Socket],
+      unknown,
+    ];
+    // Until no more goes: what the kernels of both sides take, in pieces as answers come.
+    let isTaken = true;
+    for (let i = 0; i < 1000 && isTaken; i++) {
+      const taken = new Promise<boolean>((resolve) => socket.write(Buffer.alloc(64 * KIB), () => resolve(true)));
+      isTaken = await Promise.race([taken, delay(300, false)]);
+    }
+    t.notOk(isTaken, 'it is full');
+    const unsent = native!.unsentBytes((socket as unknown as { _handle: { fd: number } })._handle.fd);
+    const acknowledged = acknowledgedBytes(socket);
+    t.ok(acknowledged > 0 && acknowledged <= socket.bytesWritten - unsent, `${acknowledged} of ${socket.bytesWritten}`);
+    if (limited) t.ok(unsent <= 2 * UNSENT_BYTES + 64 * KIB, `${unsent} bytes unsent`);
+    else t.ok(unsent > 4 * UNSENT_BYTES, `${unsent} bytes unsent without a limit`);
+    client.resume();
+    await until(() => acknowledgedBytes(socket) === socket.bytesWritten, 'all is taken');
+    client.destroy();
+    socket.destroy();
+    t.equal(acknowledgedBytes(socket), Infinity, 'nobody can tell of a socket that is closed');
+    server.close();
   }
 });
 
@@ -83,6 +115,6 @@ t.test('a descriptor that is none is named by its error', { skip: native === und
   t.throws(() => native!.limitReceiveBuffer(-1, KIB), { code: 'ERR_INVALID_ARG' });
   const lines: string[] = [];
   const log = pino({ base: null, timestamp: false }, { write: (line: string) => void lines.push(line) });
-  limitUnread(createServer(), KIB, log);
+  limitKernel(createServer(), KIB, log);
   t.match(lines.join(''), /receiveBufferBytes has no effect/, 'a server that does not listen');
 });
