@@ -27,7 +27,7 @@ export const counterNames = [
   'fenced', // connections cut by a newer one of their producer
   'stalled', // connections cut because the client did not read its answers
   'decodedBytes', // out of compressed bodies
-  'refusedDecodedBytes', // the same of bodies that turned out too large, at most
+  'refusedDecodedBytes', // the same of bodies that were refused for it: too large, or damaged
   'bodyBytes', // on the wire
   'ingressBytes', // held now
   'answerBytes', // held for readers, now

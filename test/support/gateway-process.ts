@@ -56,7 +56,14 @@ export class GatewayProcess {
   #err = '';
   #onSaid = (): void => undefined;
 
-  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env = ownEnvironment() }: StartOptions) {
+  constructor({
+    dir,
+    unix,
+    flags = [],
+    node = process.execPath,
+    nodeFlags = [],
+    env = ownEnvironment(),
+  }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
     const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
