@@ -2,6 +2,7 @@
 
 import { request } from 'node:http';
 import type { GatewayOptions } from '../../src/base/gateway-options.ts';
+import { statsOf } from '../lib/children.ts';
 import { gzipMembers, gzipNested, gzipZeros, zstdZeros } from './bomb-bodies.ts';
 
 const MIB = 1024 * 1024;
@@ -71,15 +72,6 @@ export function bombCases({ wireBodyBytes }: GatewayOptions, zstd: boolean): Bom
   if (above.length !== 1)
     throw new Error(`one body is meant to be above wireBodyBytes, but these are: ${above.join('; ')}`);
   return cases;
-}
-
-export interface GatewayStats {
-  readonly log: { readonly io: string; readonly records: number };
-  readonly gateway: Readonly<Record<string, number>>;
-}
-
-export async function statsOf(http: string): Promise<GatewayStats> {
-  return (await (await fetch(`${http}/v1/stats`)).json()) as GatewayStats;
 }
 
 /** Status and code of the answer to one body. */

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { resolveLoadOptions } from '../../src/load/options.ts';
 import { runLoad } from '../../src/load/run.ts';
+import { statsOf } from '../lib/children.ts';
 import { gzipZeros, zstdZeros } from './bomb-bodies.ts';
-import { statsOf } from './bomb-cases.ts';
 import { packageRoot } from './frame.ts';
 
 const run = promisify(execFile);

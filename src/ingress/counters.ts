@@ -23,7 +23,7 @@ export const counterNames = [
   'rateLimited', // requests
   'unauthorized', // requests and connections
   'protocolErrors', // connections of the framed protocol, closed for one
-  'timedOut', // connections of the framed protocol, closed as no HELLO came, or half a frame
+  'timedOut', // connections closed as a head, a body, a HELLO or a frame did not come in time
   'fenced', // connections cut by a newer one of their producer
   'stalled', // connections cut because the client did not read its answers
   'decodedBytes', // out of compressed bodies
