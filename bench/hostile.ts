@@ -7,6 +7,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { resolveLoadOptions } from '../src/load/options.ts';
 import type { LoadReport } from '../src/load/report.ts';
 import { runLoad } from '../src/load/run.ts';
@@ -39,9 +40,12 @@ const gatewayOptions = resolveGatewayOptions({ maxConnections: MAX_CONNECTIONS }
 /** Longest that any of them is borne: the gateway does not read for maxBlockMs, and looks each CONNECTIONS_CHECK_MS. */
 const DEADLINES_MS =
   Math.max(HEADERS_TIMEOUT_MS, REQUEST_TIMEOUT_MS, READ_STALL_MS) + gatewayOptions.maxBlockMs + CONNECTIONS_CHECK_MS;
-/** Who does not read stalls once the kernel has taken what it takes of its answers: some MiB each, in the readers' share of the time. */
-const FILL_SECONDS = 30;
-const LONG_SECONDS = Math.ceil(DEADLINES_MS / 1000) + FILL_SECONDS;
+const LONG_SECONDS = Math.ceil(DEADLINES_MS / 1000) + 10;
+/**
+ * Who does not read stalls once the kernel has taken what it takes of its answers, some MiB. Two hundred at once hardly get there: there is
+ * room for six pages, and who waits too long for it is refused, and ends. In the long phase some come before the others.
+ */
+const EARLY = { count: 10, ms: 5000 };
 
 interface Round {
   readonly alone: LoadReport;
@@ -133,8 +137,9 @@ await runBench(
         const options = resolveLoadOptions(
           new Map<string, unknown>(Object.entries({ ...HEALTHY, seconds, target: gateway.http })),
         );
-        const among = async (groups: readonly Group[], seconds: number): Promise<[LoadReport, Told[]]> => {
-          const hostile = await Promise.all(groups.map((group) => Hostile.start(root, port, group)));
+        const start = (groups: readonly Group[]): Promise<Hostile[]> =>
+          Promise.all(groups.map((group) => Hostile.start(root, port, group)));
+        const among = async (hostile: readonly Hostile[], seconds: number): Promise<[LoadReport, Told[]]> => {
           const healthy = await runLoad({ ...options, seconds });
           return [healthy, await Promise.all(hostile.map((h) => h.end()))];
         };
@@ -150,14 +155,17 @@ await runBench(
               const name = nameOf(c);
               report.progress(`${name}, round ${r + 1} of ${rounds}`);
               const alone = await runLoad(options);
-              const [beside, said] = await among(c, seconds);
+              const [beside, said] = await among(await start(c), seconds);
               (told[name] ??= []).push(...said);
               (results[name] ??= []).push({ alone, among: beside });
             }
           }
           report.progress(`all of them, ${longSeconds} s`);
           const before = (await statsOf(gateway.http)).gateway;
-          const [healthy, said] = await among(kinds, longSeconds);
+          const early = await start([{ kind: 'deaf', count: EARLY.count }]);
+          await delay(a.smoke ? 0 : EARLY.ms);
+          const others = kinds.map((k) => (k.kind === 'deaf' ? { ...k, count: k.count - EARLY.count } : k));
+          const [healthy, said] = await among([...early, ...(await start(others))], longSeconds);
           const { log, gateway: after } = await statsOf(gateway.http);
           const long: Long = {
             among: healthy,

@@ -21,6 +21,7 @@ const run = promisify(execFile);
 const OVERLOAD = 10;
 /** What reaches the gateway, of what it accepts, where it drops. */
 const ASKED = 2;
+/** Longest that the gateway holds a request, or a body waits for room, whatever the policy. */
 const MAX_BLOCK_MS = 100;
 const RECOVERY_MS = 2000;
 const SLO_P99_MS = 20;
@@ -31,9 +32,18 @@ const NORMAL = { rate: 200, connections: 16, seconds: 0.5 };
 const FLOOD_RATE = 10_000_000;
 
 /** Of the gateway: small enough that the flood fills it. */
-const room = ['--ingress-bytes', '8MiB', '--lane-bytes', '4MiB', '--retention-bytes', '1GiB'];
+const room = [
+  '--ingress-bytes',
+  '8MiB',
+  '--lane-bytes',
+  '4MiB',
+  '--max-block-ms',
+  String(MAX_BLOCK_MS),
+  '--retention-bytes',
+  '1GiB',
+];
 const policies = [
-  { name: `block, ${MAX_BLOCK_MS} ms`, flags: ['--overflow', 'block', '--max-block-ms', String(MAX_BLOCK_MS)] },
+  { name: 'block', flags: ['--overflow', 'block'] },
   { name: 'drop-newest', flags: ['--overflow', 'drop-newest'] },
   { name: 'drop-oldest', flags: ['--overflow', 'drop-oldest'] },
 ] as const;
@@ -63,7 +73,7 @@ async function flood(root: string, target: string, rate: number, seconds: number
 /** That the gateway was overloaded by what reached it. Counts need no quiet generator; where they do not show it, its word counts. */
 function judgeOverload(report: Report, name: string, flooded: LoadReport): void {
   const refused = sum(flooded.refused);
-  if (name.startsWith('block')) {
+  if (name === 'block') {
     const held = flooded.heldMs.p99;
     const pass = refused > 0 || held >= MAX_BLOCK_MS;
     const figure = `${Math.round(held)} ms, ${refused}`;
