@@ -83,6 +83,7 @@ class Hostile {
   }
 }
 
+const nameOf = (c: readonly Group[]): string => (c.length > 1 ? 'all of them' : c[0].kind);
 const sumOf = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0);
 
 /** Of all phases in which they were. */
@@ -145,7 +146,6 @@ await runBench(
         };
         const results: Record<string, Round[]> = {};
         const cases = [...kinds.map((k) => [k]), kinds];
-        const nameOf = (c: readonly Group[]): string => (c.length > 1 ? 'all of them' : c[0].kind);
         const told: Record<string, Told[]> = {};
         try {
           // Records for the deaf to ask for, and warm code.
