@@ -152,11 +152,12 @@ function judge({ report }: Lab, e: Ended, setting: Setting, limitMiB: number): v
       loaded.map((s) => ({ ...s, seconds: s.ms / 1000 })),
       (s) => s.rssBytes / MIB,
     ) / 60;
-  // Of a run of a second there is no slope.
+  // Of a run of some seconds there is no slope.
   const known = Number.isNaN(rising) ? null : rising;
   const most = (SLOPE_SHARE * (FACTOR - 1) * setting.diskBytesPerSecond) / MIB;
   const target = `≤ ${most.toFixed(2)}: a hundredth of what is not taken`;
-  report.measured(`${policy}: RSS rises by MiB/s, second half`, rising <= most, known, target);
+  const note = known === null ? 'the run was too short for a slope' : undefined;
+  report.measured(`${policy}: RSS rises by MiB/s, second half`, rising <= most, known, target, note);
   const wanted = FACTOR * recordsPerSecond(setting);
   const rate = median(
     offeredRates(e)
