@@ -165,6 +165,7 @@ function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, 
   });
   host.parts.counters.add('requests');
   host.parts.counters.add('answers4xx');
+  if (code === 'REQUEST_TIMEOUT') host.parts.counters.add('timedOut');
   const head = `HTTP/1.1 ${status} ${reason}\r\nconnection: close\r\ncontent-type: application/json\r\n`;
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }
