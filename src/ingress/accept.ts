@@ -180,9 +180,10 @@ export class Accept {
     return this.listening;
   }
 
-  /** Reads the token file again. @throws INVALID_OPTION; then the tokens from before stay */
+  /** Reads the token file again, and ends who came in with a token that is gone. @throws INVALID_OPTION; then those from before stay */
   reloadTokens(): void {
     this.#host.parts.tokens?.reload();
+    this.#tcp.endUnknown();
   }
 
   /** Takes nothing new, and waits until what was accepted is answered. */

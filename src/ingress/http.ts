@@ -152,8 +152,8 @@ const parserErrors: Readonly<Record<string, readonly [status: number, reason: st
 function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, socket: Socket): void {
   // The answer under way is to the request before: what is said now would be taken for it.
   if (turns.endAfter(socket)) return;
-  // Nobody will ever read the rest of a request that was refused, and its answer has been written.
-  if (turns.isEnding(socket)) return void socket.end();
+  // The rest of a request that was answered: a second answer would be taken for that to the next.
+  if (turns.hasAnswered(socket)) return void socket.end();
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason, code] = parserErrors[error.code ?? ''] ?? [400, 'Bad Request', 'BAD_REQUEST'];
   const message = code === 'BAD_REQUEST' ? 'the request is not well-formed HTTP' : reason;

@@ -9,6 +9,7 @@ import { ALIVE_MS, KEEP_ALIVE_PROBE_MS } from '../base/limits.ts';
 import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
 import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
+import { tokenDigest } from './auth.ts';
 import type { Host } from './host.ts';
 import { Pulse } from './pulse.ts';
 import { LargeReceiveBuffers } from './kernel-buffers.ts';
@@ -47,7 +48,7 @@ export class TcpListeners {
         const name = tokens === undefined ? (socket.remoteAddress ?? 'unix') : tokens.nameOf(token);
         if (name === undefined) return undefined;
         largeBuffers.give(socket);
-        return { name };
+        return tokens === undefined ? { name } : { name, digest: tokenDigest(token!).toString('hex') };
       },
       credits: (onRoom) => this.#credits(onRoom),
       append: async (stream, frames, records, identity, who) => {
@@ -107,6 +108,20 @@ export class TcpListeners {
 
   drain(): void {
     for (const connection of this.#connections.keys()) connection.drain();
+  }
+
+  /** Connections whose token is known no more are ended: they were asked when they came in, and not since. */
+  endUnknown(): void {
+    const { tokens, log } = this.#host.parts;
+    const known = tokens?.digests;
+    let connections = 0;
+    for (const connection of this.#connections.keys()) {
+      const { digest } = connection.who;
+      if (known === undefined || digest === undefined || known.has(digest)) continue;
+      connections++;
+      connection.refuse(new SpillwayError('UNAUTHORIZED', 'the token is not known any more'));
+    }
+    if (connections > 0) log.info({ connections }, 'framed connections ended: their token is not known any more');
   }
 
   #credits(onRoom: () => void): ConnectionCredits {
