@@ -1,15 +1,15 @@
 // How much the kernel may hold of connections: what has come and was not read, and what was written and the client does not take.
 //
-// Unread. Left alone it takes 128 KiB of each, and of one that was read
-// fast up to tcp_rmem's 6 MiB and more, charged to the container: no sum could hold it.
-//
-// Promises: connections have receiveBufferBytes, inherited from their listener. It grows for the first LARGE_RECEIVE_CONNECTIONS that
-// speak the framed protocol, once they have said who they are: a frame of theirs is larger, and would come piece by piece.
-// Rejected: less for all, and more for a connection while it sends a large body. What had been announced to its client before then
-// finds no room and is dropped, and is sent again 200 ms later: a fifth of the requests with 64 clients of 64 KiB.
-// Unsent. Left alone the kernel takes 4 MiB for a client that reads nothing (tcp_wmem). It takes UNSENT_BYTES, and about as many again
-// as one write brings; and what answers to readers left there is held in their budget until it is acknowledged (answers.ts).
-// Limits: without the addon nothing is limited. A Unix socket needs none: what is not read is booked on its sender.
+// Unread    Left alone it takes 128 KiB of each, and of one that was read fast up to tcp_rmem's 6 MiB and more, charged to the container:
+//           no sum could hold it. Connections have receiveBufferBytes, inherited from their listener. It grows for the first
+//           LARGE_RECEIVE_CONNECTIONS that speak the framed protocol, once they have said who they are: a frame of theirs is larger, and
+//           would come piece by piece.
+// Unsent    Left alone it takes 4 MiB for a client that reads nothing (tcp_wmem). It takes UNSENT_BYTES, and about as many again as one
+//           write brings; what of answers to readers lies there is held in their budget until it is acknowledged (answers.ts).
+// Rejected  A smaller receive buffer for all, and a larger one while a connection sends a large body. What had been announced to its
+//           client before then finds no room and is dropped, and is sent again 200 ms later: a fifth of the requests with 64 clients
+//           of 64 KiB.
+// Limits    Without the addon nothing is limited. A Unix socket needs none: what is not read is booked on its sender.
 
 import type { Server as HttpServer } from 'node:http';
 import type { Server, Socket } from 'node:net';
