@@ -84,6 +84,8 @@ export const LARGE_RECEIVE_CONNECTIONS = 4;
 export const UNSENT_BYTES = 65_536;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
+/** A refused request whose body is no longer than this does not end its connection. */
+export const MAX_DISCARDED_BYTES = 65_536;
 /** Text of one answer to a read, unless that of its first record is longer. */
 export const READ_PAGE_BYTES = 1024 * 1024;
 /** Answers to reads that an accept thread holds together, unless the longest text of a single record is more. */
@@ -98,8 +100,10 @@ export const READ_LOOK_BYTES = 1024 * 1024;
 export const READ_LOOKS = 4;
 /** Records that one look hands out: some tenths of a millisecond to make text of. */
 export const READ_LOOK_RECORDS = 128;
-/** After a look, while records of producers wait: no other for so many times as long. */
+/** After a look, while producers send: no other for so many times as long. */
 export const READ_REST = 3;
+/** For so long behind a look that saw one of their records wait. */
+export const READ_REST_BEHIND_MS = 100;
 export const READ_PAGE_RECORDS = 10_000;
 /** Longest long poll. */
 export const READ_WAIT_MS = 60_000;

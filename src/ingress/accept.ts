@@ -233,6 +233,7 @@ export class Accept {
         return;
       }
       this.#sockets.add(socket);
+      this.#host.parts.answers.newcomer();
       counters.add('connectionsTotal');
       counters.set('connections', this.#sockets.size);
       socket.once('close', () => {

@@ -1,7 +1,7 @@
 // Answers to readers: how many bytes of them an accept thread holds, how many looks for them it takes, and how they are sent.
 //
 // Promises: what readers do holds up no producer. Bytes held ≤ max(READ_ANSWERS_BYTES, the longest text of one record), in a budget that
-// is theirs alone; one look at the log per turn of the event loop, and while records of producers wait, one part in READ_REST + 1 of
+// is theirs alone; one look at the log per turn of the event loop, and while producers send or clients come, one part in READ_REST + 1 of
 // the time; what is held is given back piece by piece, each when the client has taken it or the next is in the kernel, and
 // at once when the connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
 
@@ -9,7 +9,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
-import { READ_ANSWERS_BYTES, READ_REST, READ_STALL_MS } from '../base/limits.ts';
+import { READ_ANSWERS_BYTES, READ_REST, READ_REST_BEHIND_MS, READ_STALL_MS } from '../base/limits.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Host } from './host.ts';
 import { acknowledgedBytes } from './kernel-buffers.ts';
@@ -27,6 +27,10 @@ export class Answers {
   readonly #producersWait: () => boolean;
   readonly #waiting: (() => void)[] = [];
   #taken = false;
+  /** A connection was accepted since the last look, and there may be more. */
+  #isSomebodyNew = false;
+  /** Producers are taken to send until then: between two of their requests nothing may wait for a moment. */
+  #producersUntilMs = -Infinity;
   /** Rest that is due, and too short for a timer so far. */
   #restMs = 0;
 
@@ -46,15 +50,29 @@ export class Answers {
     try {
       return take();
     } finally {
-      this.#restMs += READ_REST * (this.#clock.monotonicMs() - begunMs);
-      if (!this.#producersWait()) this.#restMs = 0;
-      if (this.#restMs < 1) setImmediate(this.#next);
+      const nowMs = this.#clock.monotonicMs();
+      if (this.#producersWait()) this.#producersUntilMs = nowMs + READ_REST_BEHIND_MS;
+      const restMs = READ_REST * (nowMs - begunMs);
+      this.#restMs = nowMs < this.#producersUntilMs ? this.#restMs + restMs : 0;
+      if (this.#restMs < 1) setImmediate(this.#afterNewcomers, nowMs + restMs);
       else {
         setTimeout(this.#next, this.#restMs);
         this.#restMs = 0;
       }
     }
   }
+
+  /** A connection was accepted. There may be more: each turn of the event loop takes one (libuv 1.46), however long the turn. */
+  newcomer(): void {
+    this.#isSomebodyNew = true;
+  }
+
+  /** The next look, once a turn has passed in which nobody came. */
+  readonly #afterNewcomers = (latestMs: number): void => {
+    if (!this.#isSomebodyNew || this.#clock.monotonicMs() >= latestMs) return this.#next();
+    this.#isSomebodyNew = false;
+    setImmediate(this.#afterNewcomers, latestMs);
+  };
 
   readonly #next = (): void => {
     const go = this.#waiting.shift();

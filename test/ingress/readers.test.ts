@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/clock.ts';
-import { READ_LOOK_RECORDS, READ_REST } from '../../src/base/limits.ts';
+import { READ_LOOK_RECORDS, READ_REST, READ_REST_BEHIND_MS } from '../../src/base/limits.ts';
 import { Answers, deliver, Peer } from '../../src/ingress/answers.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { LogView } from '../../src/pipeline/view.ts';
@@ -150,6 +150,27 @@ t.test('looks take turns: one in each turn of the event loop, first come first s
   t.ok(turns - startTurn >= 9, `${turns - startTurn} turns of the event loop for ten looks`);
 });
 
+t.test('who is being accepted comes before the next look, for READ_REST times as long as the last one', async (t) => {
+  for (const turnMs of [0, 1]) {
+    let nowMs = 0;
+    const answers = new Answers(1000, { monotonicMs: () => nowMs }, () => false);
+    await answers.look(() => (nowMs += 2));
+    let isTaken = false;
+    const next = answers.look(() => (isTaken = true));
+    let turns = 0;
+    for (; turns < 50 && !isTaken; turns++) {
+      answers.newcomer();
+      nowMs += turnMs;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (turnMs === 0) t.equal(isTaken, false, 'not while somebody comes in each turn');
+    else t.ok(turns >= 2 * READ_REST && turns <= 2 * READ_REST + 2, `${turns} turns of a millisecond, and no more`);
+    for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+    t.equal(isTaken, true, 'once nobody comes');
+    await next;
+  }
+});
+
 t.test('while records of producers wait, readers have one part in READ_REST + 1 of the time', async (t) => {
   const LOOK_MS = 0.4;
   for (const producersWait of [true, false]) {
@@ -165,6 +186,24 @@ t.test('while records of producers wait, readers have one part in READ_REST + 1 
     await Promise.all(Array.from({ length: 30 }, () => answers.look(() => (nowMs += LOOK_MS))));
     const restMs = rests.reduce((sum, ms) => sum + ms, 0);
     t.equal(Math.round(restMs / LOOK_MS), producersWait ? 30 * READ_REST : 0, `producers wait: ${producersWait}`);
+  }
+  // Between two requests of a producer nothing waits for a moment.
+  for (const betweenMs of [READ_REST_BEHIND_MS - 1, READ_REST_BEHIND_MS]) {
+    let nowMs = 0;
+    let wait = true;
+    const rests: number[] = [];
+    const answers = new Answers(1000, { monotonicMs: () => nowMs }, () => wait);
+    t.intercept(globalThis, 'setTimeout', {
+      value: (go: () => void, ms: number) => {
+        rests.push(ms);
+        return setImmediate(go);
+      },
+    });
+    await answers.look(() => undefined);
+    wait = false;
+    nowMs += betweenMs - 1;
+    await answers.look(() => (nowMs += 1));
+    t.equal(rests.length, betweenMs < READ_REST_BEHIND_MS ? 1 : 0, `${betweenMs} ms behind one that waited`);
   }
 });
 
