@@ -1,6 +1,7 @@
 // What /metrics and /v1/stats say: the log's figures and those of all accept threads. Prometheus text format 0.0.4.
 
-import type { LogStats, LogView } from '../pipeline/view.ts';
+import type { LogStats } from '../pipeline/log-stats.ts';
+import type { LogView } from '../pipeline/view.ts';
 import { counterNames, isGauge, readCounters, type CounterName } from './counters.ts';
 
 /** `bodyBytes` → `body_bytes`. */

@@ -10,9 +10,9 @@ import type { LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Identity } from '../base/types.ts';
 import { WaitingQueue } from '../flow/overflow.ts';
-import { FLAG_IDENTITY, laneLatency } from '../platform/lane-memory.ts';
+import type { Drops, LaneFigures } from '../platform/lane-figures.ts';
+import { FLAG_IDENTITY, laneFigures, noAcknowledgement } from '../platform/lane-memory.ts';
 import { LaneProducer, type Frames } from '../platform/lane-producer.ts';
-import type { Histogram } from '../platform/histogram.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
 import {
@@ -29,24 +29,13 @@ import {
   type Job,
   type Payload,
 } from './job.ts';
+import { Stages } from './stages.ts';
 
 /** A lane on its way to another thread: structured-cloneable. */
 export interface LaneHandle {
   readonly shared: SharedArrayBuffer;
   readonly lane: SharedArrayBuffer;
   readonly limits: Pick<LogOptions, 'maxRecordBytes' | 'maxWaitingBytes'>;
-}
-
-/** Records that were refused because the lane was full, by cause. */
-export interface Drops {
-  /** Policy drop-newest. */
-  newest: number;
-  /** Policy drop-oldest. */
-  oldest: number;
-  /** Policy block, and maxBlockMs was over. */
-  blockedTooLong: number;
-  /** More than maxWaitingBytes would have waited. */
-  backlog: number;
 }
 
 /** Settled jobs that may stand at the front of the list before it is cut. */
@@ -57,20 +46,20 @@ export class Lane {
   readonly #producer: LaneProducer;
   readonly #limits: LaneHandle['limits'];
   readonly #clock: Clock;
-  readonly #latency: Histogram;
+  readonly #figures: LaneFigures;
+  readonly #stages: Stages;
   readonly #streams = new Map<string, number>();
   /** In the lane, not yet acknowledged, oldest first; `#head` counts those done with at the front. */
   #pending: Job[] = [];
   #head = 0;
   readonly #blocked: WaitingQueue<Job>;
-  readonly drops: Drops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
   readonly #perTurn: boolean;
   #publishing = false;
   #watching = false;
   #refusing = false;
   #closing: Promise<void> | undefined;
   readonly #keepAlive: NodeJS.Timeout;
-  readonly #run = { firstOffset: 0, records: 0 };
+  readonly #run = noAcknowledgement();
   readonly #idleWaiters: (() => void)[] = [];
 
   /**
@@ -87,7 +76,8 @@ export class Lane {
     this.#limits = handle.limits;
     this.#blocked = new WaitingQueue(handle.limits.maxWaitingBytes);
     this.#clock = clock;
-    this.#latency = laneLatency(handle.lane);
+    this.#figures = laneFigures(handle.lane);
+    this.#stages = new Stages(this.#figures.histograms);
     this.#keepAlive = setInterval(() => this.#settle(), KEEP_ALIVE_MS);
     this.#keepAlive.unref();
   }
@@ -145,6 +135,11 @@ export class Lane {
     return this.#producer.usedBytes + this.#blocked.bytes;
   }
 
+  /** Records that were refused because the lane was full, by cause. */
+  get drops(): Drops {
+    return this.#figures.drops;
+  }
+
   /** True while everything is acknowledged. */
   get isIdle(): boolean {
     return this.#unacknowledged === 0 && this.#blocked.length === 0;
@@ -152,8 +147,8 @@ export class Lane {
 
   /** Age of the oldest record that is not yet acknowledged, in ms; 0 where there is none. */
   oldestAgeMs(): number {
-    const oldest = this.#pending[this.#head] ?? this.#blocked.first;
-    return oldest === undefined ? 0 : this.#clock.monotonicMs() - oldest.startedMs;
+    const { oldestMs } = this.#figures;
+    return oldestMs === 0 ? 0 : this.#clock.monotonicMs() - oldestMs;
   }
 
   /** Resolves once everything that waits for room is in the lane, or was rejected. */
@@ -206,6 +201,7 @@ export class Lane {
     this.#blocked.push(job);
     const { maxBlockMs = Infinity } = job.admission;
     if (maxBlockMs < Infinity) job.timer = setTimeout(() => this.#giveUp(job), maxBlockMs);
+    this.#showQueue();
     this.#watch();
   }
 
@@ -217,10 +213,10 @@ export class Lane {
       if (decision === 'wait') return;
       if (decision === 'refuse') {
         if (overflow === 'drop-newest') {
-          this.drops.newest += job.records;
+          this.#figures.drop('newest', job.records);
           throw new SpillwayError('DROPPED', 'the lane is full, and the overflow policy is drop-newest');
         }
-        this.drops.backlog += job.records;
+        this.#figures.drop('backlog', job.records);
         throw new SpillwayError(
           'BACKLOG_FULL',
           `the lane is full and appends of ${this.#blocked.bytes} bytes wait for it already (maxWaitingBytes ` +
@@ -229,14 +225,15 @@ export class Lane {
       }
       const oldest = this.#blocked.evictOldest();
       clearTimeout(oldest.timer);
-      this.drops.oldest += oldest.records;
+      this.#figures.drop('oldest', oldest.records);
       oldest.reject(new SpillwayError('DROPPED', 'newer records took its place: the overflow policy is drop-oldest'));
     }
   }
 
   #giveUp(job: Job): void {
     if (job.put > 0 || !this.#blocked.remove(job)) return;
-    this.drops.blockedTooLong += job.records;
+    this.#figures.drop('blockedTooLong', job.records);
+    this.#showQueue();
     const { maxBlockMs } = job.admission;
     job.reject(new SpillwayError('BACKLOG_FULL', `the lane was full for ${maxBlockMs} ms (maxBlockMs)`));
   }
@@ -258,7 +255,10 @@ export class Lane {
       while (i < payloads.length && producer.put(id, flags, timestampMs, key, payloads[i])) i++;
       job.put = i;
     }
-    if (from === 0 && job.put > 0) this.#pending.push(job);
+    if (from === 0 && job.put > 0) {
+      if (this.#unacknowledged === 0) this.#figures.oldestMs = job.startedMs;
+      this.#pending.push(job);
+    }
     if (job.put > from) this.#publish();
     if (job.put < job.records) return false;
     letGo(job);
@@ -296,9 +296,7 @@ export class Lane {
       throw new SpillwayError(
         'TOO_MANY_STREAMS',
         `stream '${stream}': ${MAX_STREAM_IDS} pairs of lane and stream are in use since the log was opened`,
-        {
-          subject: stream,
-        },
+        { subject: stream },
       );
     }
     if (!this.#producer.declare(id, Buffer.from(stream, 'latin1'))) return undefined;
@@ -330,28 +328,36 @@ export class Lane {
     const failure = this.#failure();
     this.#readAcks();
     if (failure === undefined) this.#unblock();
-    if (failure !== undefined) this.#rejectAll(failure);
+    else this.#rejectAll(failure);
+    this.#showQueue();
     if (this.#blocked.length === 0 || this.#unacknowledged === 0)
       for (const wake of this.#idleWaiters.splice(0)) wake();
+  }
+
+  /** What is not acknowledged, for whoever looks from another thread. */
+  #showQueue(): void {
+    this.#figures.setWaiting(this.#blocked.records, this.#blocked.bytes);
+    this.#figures.oldestMs = (this.#pending[this.#head] ?? this.#blocked.first)?.startedMs ?? 0;
   }
 
   #readAcks(): void {
     const run = this.#run;
     while (this.#producer.nextAck(run)) {
-      const nowMs = this.#clock.monotonicMs();
+      this.#stages.begin(run, this.#clock.monotonicMs());
       while (run.records > 0) {
         const job = this.#pending[this.#head];
         const taken = Math.min(run.records, job.put - job.acked);
         acknowledgeRun(job, run.firstOffset, taken);
         run.firstOffset += taken;
         run.records -= taken;
-        this.#latency.record((nowMs - job.startedMs) * 1000, taken);
+        this.#stages.add(job.startedMs, taken);
         if (job.acked < job.records) break;
         const { firstOffset, runs } = job;
         const lastOffset = run.firstOffset - 1;
         job.resolve(runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs });
         this.#head++;
       }
+      this.#stages.end();
     }
     if (this.#head === this.#pending.length) {
       this.#pending.length = 0;

@@ -374,9 +374,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: 'src/platform/lane-consumer.ts',
-        find: '    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);',
+        find: '    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n',
         replace:
-          '    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);\n    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;',
+          '    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);\n    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n',
       },
     ],
     caughtBy: 'proof/ring',
