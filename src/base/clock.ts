@@ -11,9 +11,9 @@ export interface Clock {
 const ORIGIN_LOOKS = 8;
 
 /**
- * `performance.now()` counts from the start of its own thread; `process.hrtime()` reads the same clock for all of them, but gives
- * a new array each time and takes nearly twice as long. So the difference is taken once per thread, off by half of the quickest
- * look: well below a microsecond.
+ * `performance.now()` counts from the start of its own thread; `process.hrtime()` reads the same clock for all of them, but makes
+ * an array each time (32 bytes, and 60 to 95 ns where this takes 55; Node 20 and 24). So the difference is taken once per thread,
+ * off by at most half of the quickest look: 0.1 to 0.5 µs as measured between threads.
  */
 function threadOriginMs(): number {
   let originMs = 0;

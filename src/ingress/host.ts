@@ -41,7 +41,7 @@ export interface HostParts {
   readonly tokens: Tokens | undefined;
   readonly counters: Counters;
   /** Figures of the whole gateway, as text for Prometheus and as JSON. */
-  readonly report: { metrics(): string; stats(): unknown };
+  readonly report: { metrics(): string; stats(withHistograms: boolean): unknown };
   readonly log: Logger;
   readonly clock: { monotonicMs(): number };
 }
