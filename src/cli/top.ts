@@ -75,7 +75,9 @@ async function look({ origin, token }: TopOptions, signal: AbortSignal): Promise
 
 /** Draws over what was drawn before; what does not fit is cut. */
 function draw(lines: readonly string[]): void {
-  const { columns = 80, rows = 24 } = process.stdout;
+  // A terminal that does not know its size says 0.
+  const columns = process.stdout.columns || 80;
+  const rows = process.stdout.rows || 24;
   const shown = lines.slice(0, rows).map((line) => `${line.slice(0, columns)}${terminal.clearLine}`);
   process.stdout.write(terminal.home + shown.join('\r\n') + terminal.clearBelow);
 }
