@@ -370,6 +370,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'proof/power',
   },
   {
+    name: 'an acknowledgement brings the times of a later batch',
+    patches: [
+      {
+        file: 'src/platform/lanes.ts',
+        find: 'this.#unwritten.shift();',
+        replace: 'this.#unwritten.pop();',
+      },
+    ],
+    caughtBy: 'pipeline/stages',
+  },
+  {
     name: 'an acknowledgement is published before its slot is written',
     patches: [
       {
