@@ -8,6 +8,9 @@
 //  - no state is shared between environments: every worker thread loads its own.
 
 #include <napi.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -174,6 +177,28 @@ void LimitReceiveBuffer(Info info) {
 }
 
 /**
+ * Bytes that the kernel takes from a writer before a TCP connection can send them (and about as many as one call brings beyond);
+ * those that a listening socket accepts inherit it. Nothing where there is no such option.
+ */
+void LimitUnsent(Info info) {
+  const int fd = static_cast<int>(integerAt(info, 0, "fd", std::numeric_limits<int>::max()));
+  const int bytes = static_cast<int>(integerAt(info, 1, "bytes", std::numeric_limits<int>::max() / 2));
+#ifdef TCP_NOTSENT_LOWAT
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) != 0) throwFailed(info.Env(), {errno, "setsockopt", nullptr});
+#else
+  (void)fd, (void)bytes;
+#endif
+}
+
+/** Bytes that the kernel holds of a connection until its peer has acknowledged them. */
+Napi::Value UnsentBytes(Info info) {
+  const int fd = static_cast<int>(integerAt(info, 0, "fd", std::numeric_limits<int>::max()));
+  int bytes = 0;
+  if (ioctl(fd, TIOCOUTQ, &bytes) != 0) throwFailed(info.Env(), {errno, "ioctl", nullptr});
+  return Napi::Number::New(info.Env(), bytes);
+}
+
+/**
  * Gives the memory of a view back now, not when the collector comes to it: the view and all others of its buffer are empty after
  * it. Only where the view is all of an ordinary buffer; what shares one with others (node's pool), or may not be detached, stays.
  */
@@ -204,6 +229,8 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("findLines", Napi::Function::New<FindLines>(env, "findLines"));
   exports.Set("release", Napi::Function::New<Release>(env, "release"));
   exports.Set("limitReceiveBuffer", Napi::Function::New<LimitReceiveBuffer>(env, "limitReceiveBuffer"));
+  exports.Set("limitUnsent", Napi::Function::New<LimitUnsent>(env, "limitUnsent"));
+  exports.Set("unsentBytes", Napi::Function::New<UnsentBytes>(env, "unsentBytes"));
   exports.Set("Io", defineIo(env));
   return exports;
 }

@@ -22,8 +22,10 @@ interface Outcome<T> {
     readonly pass: boolean | null;
     readonly figure: string | number | null;
     readonly target: string;
+    readonly note?: string;
   }[];
 }
+type Judged = Outcome<unknown>['checks'][number];
 
 interface AppendSubject {
   readonly recordBytes: number;
@@ -188,6 +190,9 @@ function renderProof(): string {
 const figureOf = (figure: string | number | null): string =>
   typeof figure === 'number' ? show(figure) : (figure ?? '–');
 
+const verdictOf = (c: Judged): string =>
+  c.pass === null ? `not judged: ${c.note ?? 'no reason given'}` : c.pass ? 'held' : '**missed**';
+
 /** Targets of benches, or labs, and what came, missed ones included. */
 function renderChecks(benches: readonly string[], shared = ', which clients and gateway share'): string {
   // The name comes from its file: benches do not say there what they are.
@@ -206,7 +211,7 @@ function renderChecks(benches: readonly string[], shared = ', which clients and 
           c.name,
           figureOf(c.figure),
           c.target,
-          c.pass === null ? 'not judged' : c.pass ? 'held' : '**missed**',
+          verdictOf(c),
         ]),
       ),
     ),
@@ -230,6 +235,130 @@ function renderLabs(labs: readonly string[]): string {
   return `${renderChecks(labs, '')}\n\n${shown.join('\n\n')}`;
 }
 
+interface CorpusRun {
+  readonly skipped: readonly { readonly cases: number }[];
+  readonly areas: readonly {
+    readonly outcomes: readonly { readonly wrong: readonly string[]; readonly left: readonly string[] }[];
+    readonly left: readonly string[];
+  }[];
+}
+interface FuzzTarget {
+  readonly executions: number;
+  readonly findings: readonly string[];
+  readonly skipped?: string;
+}
+type Parameters = Readonly<Record<string, number | boolean>>;
+
+/** A check that is worked out of what a run counted: hundreds of checks are one line here. */
+const counted = (name: string, pass: boolean, figure: string, target: string): Judged => ({
+  name,
+  pass,
+  figure,
+  target,
+});
+
+function corpusChecks({ results, checks }: Outcome<CorpusRun>): Judged[] {
+  const outcomes = results.areas.flatMap((a) => a.outcomes);
+  const skipped = results.skipped.reduce((n, s) => n + s.cases, 0);
+  const wrong = outcomes.filter((o) => o.wrong.length > 0).length;
+  const left = outcomes.filter((o) => o.left.length > 0).length + results.areas.reduce((n, a) => n + a.left.length, 0);
+  return [
+    counted(
+      `bad input: cases${skipped === 0 ? '' : `; ${skipped} skipped`}`,
+      outcomes.length >= 120,
+      show(outcomes.length),
+      '≥ 120',
+    ),
+    counted('bad input: wrong answers', wrong === 0, String(wrong), '0'),
+    counted('bad input: cases that left something behind', left === 0, String(left), '0'),
+    ...checks.filter((c) => c.name.startsWith('gateway ')),
+  ];
+}
+
+function fuzzChecks({ results }: Outcome<readonly FuzzTarget[]>): Judged[] {
+  const run = results.filter((r) => r.skipped === undefined);
+  const least = Math.min(...run.map((r) => r.executions));
+  const findings = run.reduce((n, r) => n + r.findings.length, 0);
+  const skipped = results.length - run.length;
+  return [
+    counted(
+      `fuzzing: executions of each of ${run.length} targets, at least${skipped === 0 ? '' : `; ${skipped} skipped`}`,
+      run.length > 0 && least >= 1_000_000,
+      run.length > 0 ? show(least) : '–',
+      '≥ 1,000,000',
+    ),
+    counted('fuzzing: findings', findings === 0, String(findings), '0'),
+  ];
+}
+
+interface Strain {
+  /** Name of its file in bench/out. */
+  readonly name: string;
+  readonly what: string;
+  readonly command: string;
+  /** Flags that made a run shorter or longer than it is by itself; '' for none. */
+  readonly flags: (p: Parameters) => string;
+  readonly checks?: (o: never) => readonly Judged[];
+}
+
+/** What bends the gateway. */
+const strains: readonly Strain[] = [
+  {
+    name: 'soak',
+    what: 'minutes of overload in 256 MiB',
+    command: 'npm run soak',
+    flags: (p) => (p.seconds === 600 ? '' : `--minutes ${Number(p.seconds) / 60}`),
+  },
+  {
+    name: 'corpus',
+    what: 'bad input',
+    command: 'npm run test:corpus',
+    flags: (p) => (p.full === true ? '--full' : ''),
+    checks: corpusChecks,
+  },
+  { name: 'fuzz', what: 'fuzzing', command: 'npm run test:fuzz', flags: () => '', checks: fuzzChecks },
+  {
+    name: 'hostile',
+    what: 'hostile clients',
+    command: 'npm run bench:hostile',
+    flags: (p) =>
+      p.rounds === 5 && p.seconds === 5 ? '' : `--rounds ${Number(p.rounds)} --seconds ${Number(p.seconds)}`,
+  },
+  {
+    name: 'overload',
+    what: 'overload that ends',
+    command: 'npm run bench:overload',
+    flags: (p) => (p.seconds === 30 ? '' : `--seconds ${Number(p.seconds)}`),
+  },
+];
+
+/** Each of them, measured or not. */
+function renderStrains(): string {
+  const machines = new Set<string>();
+  const rows = strains.flatMap(({ name, what, command, flags, checks }): string[][] => {
+    if (!existsSync(`bench/out/${name}.json`)) return [[what, `\`${command}\``, '–', '–', 'not measured', '–']];
+    const run = outcome<never>(name) as Outcome<never> & { readonly parameters: Parameters };
+    const { node, cpu, cpuCount, fileSystem } = run.environment;
+    machines.add(`${cpuCount} × ${cpu}, ${fileSystem}, Node ${node}`);
+    const given = flags(run.parameters);
+    const judged = checks === undefined ? run.checks : checks(run as never);
+    return judged.map((c) => [
+      c.name,
+      `\`${command}${given === '' ? '' : ` -- ${given}`}\``,
+      figureOf(c.figure),
+      c.target,
+      verdictOf(c),
+      run.startedAt.slice(0, 10),
+    ]);
+  });
+  const where = machines.size === 0 ? 'Nothing of this was measured yet' : [...machines].join('; ');
+  return [
+    `${where}. Written from \`bench/out/*.json\` by \`scripts/render-figures.ts\`. Targets that were missed stand here too.`,
+    '',
+    table(['shows', 'command', 'figure', 'target', '', 'on'], rows),
+  ].join('\n');
+}
+
 function write(document: string, mark: string, benches: readonly string[], body: () => string): void {
   const missing = benches.filter((name) => !existsSync(`bench/out/${name}.json`));
   if (missing.length > 0)
@@ -247,3 +376,6 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
 
 const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
+// One of them is enough: the others are said not to be measured.
+const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);
+write('docs/labs.md', 'bends', measured.length > 0 ? measured : strains.map(({ name }) => name), renderStrains);

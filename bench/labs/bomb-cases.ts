@@ -2,6 +2,7 @@
 
 import { request } from 'node:http';
 import type { GatewayOptions } from '../../src/base/gateway-options.ts';
+import { statsOf } from '../lib/children.ts';
 import { gzipMembers, gzipNested, gzipZeros, zstdZeros } from './bomb-bodies.ts';
 
 const MIB = 1024 * 1024;
@@ -36,6 +37,12 @@ function lying(body: Buffer, statedBytes: number): Buffer {
   return copy;
 }
 
+function wrongSum(body: Buffer): Buffer {
+  const copy = Buffer.from(body);
+  copy[copy.length - 8] ^= 1;
+  return copy;
+}
+
 const gzip = (name: string, body: Buffer, decodedBytes: number, expected = TOO_LARGE): BombCase => ({
   name: `gzip, ${name}`,
   encoding: 'gzip',
@@ -59,6 +66,8 @@ export function bombCases({ wireBodyBytes }: GatewayOptions, zstd: boolean): Bom
     gzip('3 GiB', gzipZeros(3 * GIB), 3 * GIB),
     gzip('48 members of 64 MiB', gzipMembers(48, 64 * MIB), 3 * GIB),
     gzip('1 GiB that says 1,000 bytes', lying(gzipZeros(GIB), 1000), GIB, '400 BAD_ENCODING'),
+    gzip('3 GiB, cut off', gzipZeros(3 * GIB).subarray(0, -1000), 3 * GIB, '400 BAD_ENCODING'),
+    gzip('1 MiB, with a wrong checksum', wrongSum(gzipZeros(MIB)), MIB, '400 BAD_ENCODING'),
     gzip('10 GiB, above wireBodyBytes', gzipZeros(10 * GIB), 10 * GIB),
     { ...gzip('in gzip, both stated', nested, inner, '415 UNSUPPORTED_ENCODING'), encoding: 'gzip, gzip' },
     gzip('in gzip, one stated: stored as it is', nested, inner, '200'),
@@ -71,15 +80,6 @@ export function bombCases({ wireBodyBytes }: GatewayOptions, zstd: boolean): Bom
   if (above.length !== 1)
     throw new Error(`one body is meant to be above wireBodyBytes, but these are: ${above.join('; ')}`);
   return cases;
-}
-
-export interface GatewayStats {
-  readonly log: { readonly io: string; readonly records: number };
-  readonly gateway: Readonly<Record<string, number>>;
-}
-
-export async function statsOf(http: string): Promise<GatewayStats> {
-  return (await (await fetch(`${http}/v1/stats`)).json()) as GatewayStats;
 }
 
 /** Status and code of the answer to one body. */

@@ -35,15 +35,18 @@ export interface LabArguments {
 /** Folder of package.json, in the repository and in an installed package alike. */
 export const packageRoot = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** @param numbers flags of whole numbers that the lab takes */
-export function parseLabArguments(name: string, numbers: readonly string[]): LabArguments {
-  const flags = ['dir', 'out', 'policy', ...numbers];
+/**
+ * @param numbers flags of whole numbers that the lab takes
+ * @param isLive the lab can show one policy live: --policy, and --json for that
+ */
+export function parseLabArguments(name: string, numbers: readonly string[], isLive = false): LabArguments {
+  const flags = ['dir', 'out', ...(isLive ? ['policy'] : []), ...numbers];
   const options: Record<string, { type: 'boolean' | 'string' }> = {
     smoke: { type: 'boolean' },
-    json: { type: 'boolean' },
+    ...(isLive ? { json: { type: 'boolean' } as const } : {}),
     ...Object.fromEntries(flags.map((flag) => [flag, { type: 'string' } as const])),
   };
-  const usage = `spillway lab ${name} [--smoke] [--json]${flags.map((flag) => ` [--${flag} …]`).join('')}`;
+  const usage = `spillway lab ${name} [--smoke]${isLive ? ' [--json]' : ''}${flags.map((flag) => ` [--${flag} …]`).join('')}`;
   const values = readFlags(usage, options).values as Record<string, string | boolean | undefined>;
   const number = (flag: string): number | undefined =>
     values[flag] === undefined ? undefined : wholeNumber(flag, values[flag] as string);

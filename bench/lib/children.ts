@@ -87,6 +87,16 @@ export async function startGateway(
   return Object.assign(server, { http, tcp });
 }
 
+export interface GatewayStats {
+  readonly log: { readonly io: string; readonly records: number };
+  readonly gateway: Readonly<Record<string, number>>;
+}
+
+/** What a gateway says of itself. */
+export async function statsOf(http: string): Promise<GatewayStats> {
+  return (await (await fetch(`${http}/v1/stats`)).json()) as GatewayStats;
+}
+
 export interface Loaded {
   readonly requestsPerSecond: number;
   readonly requests: number;

@@ -290,7 +290,7 @@ export interface ErrorDetails {
   /** errno name of the operating system, such as `ENOSPC`. */
   readonly errno?: string;
   readonly problems?: readonly Problem[];
-  /** Bytes that were decoded, at most, of a compressed body that turned out too large. */
+  /** Bytes that came out of a compressed body before it was refused; of a damaged one at most. */
   readonly decodedBytes?: number;
   readonly cause?: unknown;
 }

@@ -76,6 +76,12 @@ export const MAX_SOCKET_PATH_BYTES = 107;
 export const ALIVE_MS = 3000;
 /** Idle time after which the kernel asks a peer of the framed protocol whether it is still there. */
 export const KEEP_ALIVE_PROBE_MS = 60_000;
+/** SO_RCVBUF of some framed connections: what Linux allows where net.core.rmem_max is left alone. The kernel takes twice. */
+export const LARGE_RECEIVE_BYTES = 212_992;
+/** Of an accept thread. */
+export const LARGE_RECEIVE_CONNECTIONS = 4;
+/** What the kernel takes of answers before it can send them (TCP_NOTSENT_LOWAT): enough to keep a connection busy. */
+export const UNSENT_BYTES = 65_536;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
 /** Text of one answer to a read, unless that of its first record is longer. */
@@ -141,4 +147,4 @@ export const COUNTER_SLOTS = 16;
 export type CounterName = keyof typeof counterSlots;
 
 /** Counts up with every change of what native/addon.cc and addon_io.cc export: an addon of other sources is not used. */
-export const NATIVE_INTERFACE = 2;
+export const NATIVE_INTERFACE = 3;

@@ -11,11 +11,12 @@ function latencies({ p50, p99, p999, max }: LatencyFigures): string {
 }
 
 function printText(report: LoadReport): void {
-  const { offered, accepted, refused, setting } = report;
+  const { offered, sent, accepted, refused, setting } = report;
   const lost = report.unsent + report.unanswered;
   process.stdout.write(`${String(setting['target'])}: ${report.verdict}\n`);
   printTable([
     ['offered', `${figure(offered.recordsPerSecond)} records/s, ${count(offered.requests)} requests`],
+    ['sent', `${figure(sent.recordsPerSecond)} records/s, ${count(sent.requests)} requests`],
     [
       'accepted',
       `${figure(accepted.recordsPerSecond)} records/s, ${figure(accepted.bytesPerSecond / 1e6)} MB/s, ${count(accepted.requests)} requests in ${figure(report.seconds)} s`,
@@ -31,6 +32,7 @@ function printText(report: LoadReport): void {
     ...(lost === 0 ? [] : [['of all offered, at least', latencies(report.offeredLatencyMs)] as const]),
     ['sent late', latencies(report.lateMs)],
     ['of that by this generator', latencies(report.ownLagMs)],
+    ['held by the target', latencies(report.heldMs)],
     ['its event loop', `${figure(report.eventLoopBusy * 100)} % busy`],
   ]);
   if (report.interrupted) process.stderr.write('spillway: interrupted: not all was offered\n');

@@ -16,23 +16,66 @@ import { show } from '../base/options.ts';
 
 export type Encoding = 'identity' | 'gzip' | 'zstd';
 
-interface Decompressed {
-  readonly buffer: Buffer;
-  /** Counts what was read. */
-  readonly engine: { readonly bytesWritten: number };
+/** What takes input and gives output, below a decompressor: one call fills the room it is given, as far as there is anything. */
+interface Handle {
+  writeSync(
+    flush: number,
+    input: Uint8Array,
+    at: number,
+    left: number,
+    out: Uint8Array,
+    outAt: number,
+    room: number,
+  ): void;
+  close(): void;
 }
-interface DecompressOptions {
-  readonly info: true;
+interface Options {
   readonly maxOutputLength: number;
   readonly chunkSize: number;
   readonly params?: Readonly<Record<number, number>>;
 }
-/** The types know neither `info` nor zstd. */
-type Decompress = (body: Uint8Array, options: DecompressOptions) => Decompressed;
+/**
+ * A decompressor of zlib. gunzipSync makes one too, and says nothing of it where it throws; so it is driven here as gunzipSync does.
+ * The types do not know these members. minizlib, and thereby npm, lives on the same ones.
+ */
+interface Engine {
+  _handle: Handle;
+  /** Room that is left, input that is left: of the last call that did not fail. */
+  readonly _writeState: Uint32Array;
+  /** Counts what was read. */
+  readonly bytesWritten: number;
+  _processChunk(body: Uint8Array, flush: number): Buffer;
+}
+interface Decoder {
+  readonly make: new (options: Options) => Engine;
+  /** That there is no more input. */
+  readonly flush: number;
+}
 
-const gunzip = zlib.gunzipSync as unknown as Decompress;
-const unzstd = (zlib as { zstdDecompressSync?: unknown }).zstdDecompressSync as Decompress | undefined;
-const { ZSTD_d_windowLogMax } = zlib.constants as unknown as { ZSTD_d_windowLogMax: number };
+const { Z_FINISH, ZSTD_e_end, ZSTD_d_windowLogMax } = zlib.constants as unknown as Record<string, number>;
+const { Gunzip, ZstdDecompress } = zlib as unknown as Record<string, Decoder['make']> & {
+  readonly ZstdDecompress?: Decoder['make'];
+};
+const gunzip: Decoder = { make: Gunzip, flush: Z_FINISH };
+const unzstd: Decoder | undefined = ZstdDecompress && { make: ZstdDecompress, flush: ZSTD_e_end };
+
+/**
+ * Counts what a decompressor writes. A call that fails does not say how much it wrote: all the room it had counts.
+ * A handle of our own before the other: V8 keeps one that was changed, and the output with it, until it collects everything.
+ */
+function countOutput(engine: Engine): { bytes: number } {
+  const { _handle: handle, _writeState: state } = engine;
+  const output = { bytes: 0 };
+  engine._handle = {
+    writeSync: (flush, input, at, left, out, outAt, room) => {
+      state[0] = 0;
+      handle.writeSync(flush, input, at, left, out, outAt, room);
+      output.bytes += room - state[0];
+    },
+    close: () => handle.close(),
+  };
+  return output;
+}
 
 function unsupported(message: string): SpillwayError {
   return new SpillwayError('UNSUPPORTED_ENCODING', `Content-Encoding: ${message}`);
@@ -47,7 +90,7 @@ function tooLarge(maxBytes: number, decodedBytes = 0): SpillwayError {
   return new SpillwayError('BODY_TOO_LARGE', message, { decodedBytes });
 }
 
-function checkZstd(): Decompress {
+function checkZstd(): Decoder {
   if (unzstd !== undefined) return unzstd;
   throw unsupported(`zstd needs Node 22.15 or later, and this is ${process.version}; gzip works`);
 }
@@ -91,7 +134,7 @@ export function decodeContent(body: Uint8Array, encoding: Encoding, maxBytes: nu
 
 /** @param statedBytes how much the body says it holds, which the decoder checks; undefined where it does not say */
 function decompress(
-  decoder: Decompress,
+  { make, flush }: Decoder,
   encoding: Encoding,
   body: Uint8Array,
   statedBytes: number | undefined,
@@ -101,35 +144,38 @@ function decompress(
   const limit = Math.min(statedBytes ?? maxBytes, maxBytes);
   // A smaller buffer would come out of Node's pool.
   const chunkSize = Math.max(limit + 1, DECODE_SLACK_BYTES);
-  const options = { info: true, maxOutputLength: Math.max(limit, 1), chunkSize } as const;
-  let done: Decompressed;
+  const options = { maxOutputLength: Math.max(limit, 1), chunkSize };
+  const engine = new make(params === undefined ? options : { ...options, params });
+  const output = countOutput(engine);
+  let buffer: Buffer;
   try {
-    done = decoder(body, params === undefined ? options : { ...options, params });
+    buffer = engine._processChunk(body, flush);
   } catch (error) {
-    throw refusal(error, encoding, limit, maxBytes, chunkSize);
+    throw refusal(error, encoding, limit, maxBytes, output.bytes);
   }
-  const { buffer, engine } = done;
   const rest = body.length - engine.bytesWritten;
-  if (rest > 0) throw damaged(encoding, `expected its end at byte ${engine.bytesWritten}, got ${rest} more bytes`);
+  if (rest > 0) {
+    const message = `expected its end at byte ${engine.bytesWritten}, got ${rest} more bytes`;
+    throw damaged(encoding, message, output.bytes);
+  }
   return ownMemory(buffer, chunkSize);
 }
 
-/** @param chunkBytes the one piece of output there was: more cannot have been decoded */
 function refusal(
   error: unknown,
   encoding: Encoding,
   limit: number,
   maxBytes: number,
-  chunkBytes: number,
+  decodedBytes: number,
 ): SpillwayError {
   switch ((error as { code?: unknown }).code) {
     case 'ERR_BUFFER_TOO_LARGE':
-      if (limit === maxBytes) return tooLarge(maxBytes, chunkBytes);
-      return damaged(encoding, `it holds more than the ${limit} bytes it states`, chunkBytes);
+      if (limit === maxBytes) return tooLarge(maxBytes, decodedBytes);
+      return damaged(encoding, `it holds more than the ${limit} bytes it states`, decodedBytes);
     case 'ZSTD_error_frameParameter_windowTooLarge':
       return windowTooLarge();
     default:
-      return damaged(encoding, reasonOf(error));
+      return damaged(encoding, reasonOf(error), decodedBytes);
   }
 }
 

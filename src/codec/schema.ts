@@ -11,11 +11,11 @@
 
 import type { Options, ValidateFunction } from 'ajv';
 import { isUtf8 } from 'node:buffer';
-import { readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
 import { MAX_SCHEMA_BYTES } from '../base/limits.ts';
 import { show } from '../base/options.ts';
+import { readBounded } from '../platform/bounded-file.ts';
 import { scanJson } from './json-scan.ts';
 
 export type Schema = ValidateFunction;
@@ -56,9 +56,9 @@ function unusable(path: string, reason: string): SpillwayError {
 }
 
 function readSchema(path: string): unknown {
-  const { size } = statSync(path);
-  if (size > MAX_SCHEMA_BYTES) throw new Error(`expected at most ${MAX_SCHEMA_BYTES} bytes, got ${size}`);
-  return JSON.parse(readFileSync(path, 'utf8'));
+  const bytes = readBounded(path, MAX_SCHEMA_BYTES);
+  if (bytes === undefined) throw new Error(`expected at most ${MAX_SCHEMA_BYTES} bytes`);
+  return JSON.parse(bytes.toString());
 }
 
 function compile(path: string): Schema {

@@ -1,4 +1,5 @@
-// An accept thread that is not the main one: both ends. The supervisor asks, one question at a time; the thread answers.
+// An accept thread that is not the main one: both ends. The supervisor asks, and may ask again before it has an answer: a reload
+// comes while the thread drains. Questions have numbers, so each gets its own answer; when the thread ends, all that are open fail.
 
 import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
 import pino, { type Logger } from 'pino';
@@ -15,7 +16,8 @@ export interface AcceptThreadData {
 }
 
 type Ask = { readonly kind: 'listen' | 'reload' | 'close' } | { readonly kind: 'drain'; readonly withinMs: number };
-type Told = { readonly answer: unknown } | { readonly error: ErrorMessage };
+type Asked = { readonly id: number; readonly ask: Ask };
+type Told = { readonly id: number } & ({ readonly answer: unknown } | { readonly error: ErrorMessage });
 
 /** Log lines of every thread go to stderr, a line at a time. One that cannot be written is counted, and ends nothing. */
 export function createLogger(level: string, thread: string): Logger {
@@ -57,13 +59,13 @@ export function runAcceptThread({ accept: data, commands, dedupe }: AcceptThread
     dedupe.close();
     return undefined;
   };
-  commands.on('message', (ask: Ask) => {
+  commands.on('message', ({ id, ask }: Asked) => {
     act(ask).then(
       (answer) => {
-        commands.postMessage({ answer } satisfies Told);
+        commands.postMessage({ id, answer } satisfies Told);
         if (ask.kind === 'close') commands.close();
       },
-      (error: unknown) => commands.postMessage({ error: toErrorMessage(error) } satisfies Told),
+      (error: unknown) => commands.postMessage({ id, error: toErrorMessage(error) } satisfies Told),
     );
   });
 }
@@ -79,8 +81,13 @@ export interface Acceptor {
 export class AcceptThread implements Acceptor {
   readonly #worker: Worker;
   readonly #commands: MessagePort;
-  #waiting: { readonly resolve: (answer: unknown) => void; readonly reject: (error: Error) => void } | undefined;
-  #closing = false;
+  readonly #ended: Promise<void>;
+  /** Questions without an answer. */
+  readonly #open = new Map<number, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
+  #asked = 0;
+  /** Why nothing can be asked any more. */
+  #over: Error | undefined;
+  #closing: Promise<void> | undefined;
 
   /** @param onDeath called with the reason when the thread ends without being asked to */
   constructor(data: AcceptData, table: DedupeTable, onDeath: (reason: string) => void) {
@@ -90,19 +97,23 @@ export class AcceptThread implements Acceptor {
     this.#commands = commands.port1;
     const given: AcceptThreadData = { accept: data, commands: commands.port2, dedupe: dedupe.port2 };
     this.#worker = startWorker('accept', given, [commands.port2, dedupe.port2], data.heapLimits);
+    this.#ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
     let crash = 'it ended without a word';
     this.#worker.on('error', (error) => (crash = reasonOf(error)));
     this.#worker.on('exit', () => {
       dedupe.port1.close();
       commands.port1.close();
-      this.#waiting?.reject(new Error(`accept thread ${data.thread} died: ${crash}`));
-      if (!this.#closing) onDeath(`accept thread ${data.thread} died: ${crash}`);
+      const reason = this.#closing === undefined ? `died: ${crash}` : 'is closed';
+      this.#over = new Error(`accept thread ${data.thread} ${reason}`);
+      for (const { reject } of this.#open.values()) reject(this.#over);
+      this.#open.clear();
+      if (this.#closing === undefined) onDeath(this.#over.message);
     });
     commands.port1.on('message', (told: Told) => {
-      const waiting = this.#waiting;
-      this.#waiting = undefined;
-      if ('error' in told) waiting?.reject(fromErrorMessage(told.error));
-      else waiting?.resolve(told.answer);
+      const open = this.#open.get(told.id);
+      this.#open.delete(told.id);
+      if ('error' in told) open?.reject(fromErrorMessage(told.error));
+      else open?.resolve(told.answer);
     });
   }
 
@@ -111,24 +122,31 @@ export class AcceptThread implements Acceptor {
   }
 
   async reloadTokens(): Promise<void> {
-    await this.#ask({ kind: 'reload' });
+    // Nobody comes in any more.
+    if (this.#closing === undefined) await this.#ask({ kind: 'reload' });
   }
 
   drain(withinMs: number): Promise<Left> {
     return this.#ask({ kind: 'drain', withinMs }) as Promise<Left>;
   }
 
-  async close(): Promise<void> {
-    this.#closing = true;
-    const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
-    await this.#ask({ kind: 'close' });
-    await ended;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // The thread may be gone before its answer is heard: that it is gone is one.
+    await Promise.race([this.#ended, this.#ask({ kind: 'close' })]);
+    await this.#ended;
   }
 
   #ask(ask: Ask): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-      this.#commands.postMessage(ask);
+      if (this.#over !== undefined) return reject(this.#over);
+      const id = this.#asked++;
+      this.#open.set(id, { resolve, reject });
+      this.#commands.postMessage({ id, ask } satisfies Asked);
     });
   }
 }

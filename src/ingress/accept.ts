@@ -30,11 +30,13 @@ import { checkSchemas, tlsOf } from './files.ts';
 import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
-import { limitUnread } from './receive-buffers.ts';
+import { limitKernel } from './kernel-buffers.ts';
 import { TcpListeners } from './tcp-listener.ts';
 
 /** How often levels, ages and the event loop's delay are looked at while nothing happens. */
 const TICK_MS = 250;
+/** New connections that the kernel keeps until they are accepted, at least: node's default. */
+const LISTEN_BACKLOG = 511;
 /** Clients whose rate is remembered. */
 const RATE_KEYS = 10_000;
 const DRAIN_HALF_LIFE_MS = 2000;
@@ -178,9 +180,10 @@ export class Accept {
     return this.listening;
   }
 
-  /** Reads the token file again. @throws INVALID_OPTION; then the tokens from before stay */
+  /** Reads the token file again, and ends who came in with a token that is gone. @throws INVALID_OPTION; then those from before stay */
   reloadTokens(): void {
     this.#host.parts.tokens?.reload();
+    this.#tcp.endUnknown();
   }
 
   /** Takes nothing new, and waits until what was accepted is answered. */
@@ -260,10 +263,10 @@ export class Accept {
           }),
         );
       });
-      // As many as may be there may come at once; with a shorter queue the kernel drops them, and they come again a second later.
-      server.listen({ ...where, backlog: options.maxConnections }, resolve);
+      // What finds the kernel's queue full is dropped, and comes again a second later.
+      server.listen({ ...where, backlog: Math.max(LISTEN_BACKLOG, options.maxConnections) }, resolve);
     });
-    if (!('path' in where)) limitUnread(server, options.receiveBufferBytes, this.#host.parts.log);
+    if (!('path' in where)) limitKernel(server, options.receiveBufferBytes, this.#host.parts.log);
     server.removeAllListeners('error');
     server.on('error', (error) => this.#host.parts.log.error({ listener: name }, reasonOf(error)));
     this.#servers.push(server);

@@ -2,14 +2,17 @@
 //
 // Promises: what readers do holds up no producer. Bytes held ≤ max(READ_ANSWERS_BYTES, the longest text of one record), in a budget that
 // is theirs alone; one look at the log per turn of the event loop, and while records of producers wait, one part in READ_REST + 1 of
-// the time; what is held is given back piece by piece as it is taken, and at once when the
-// connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
+// the time; what is held is given back piece by piece, each when the client has taken it or the next is in the kernel, and
+// at once when the connection closes; a reader that does not take a piece within READ_STALL_MS is cut.
 
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
 import { READ_ANSWERS_BYTES, READ_REST, READ_STALL_MS } from '../base/limits.ts';
 import { ByteBudget } from '../flow/budget.ts';
 import type { Host } from './host.ts';
+import { acknowledgedBytes } from './kernel-buffers.ts';
 import { longestLine } from './page-text.ts';
 
 /** Bytes of answers that one accept thread holds. */
@@ -108,9 +111,29 @@ export class Peer {
   }
 }
 
+/** How often it is asked whether a client has taken the end of its answer, at first and at most. */
+const DRAIN_POLL_MS = 5;
+const MAX_DRAIN_POLL_MS = 200;
+
+/** Resolves once the client has taken all that was written so far, or the connection has closed. @returns false where it took nothing for `stallMs` */
+async function drained(socket: Socket, stallMs: number): Promise<boolean> {
+  const end = socket.bytesWritten;
+  let taken = acknowledgedBytes(socket);
+  let idleMs = 0;
+  for (let pollMs = DRAIN_POLL_MS; !socket.destroyed && taken < end; pollMs = Math.min(2 * pollMs, MAX_DRAIN_POLL_MS)) {
+    await delay(pollMs, undefined, { ref: false });
+    const now = acknowledgedBytes(socket);
+    idleMs = now > taken ? 0 : idleMs + pollMs;
+    if (idleMs >= stallMs) return false;
+    taken = now;
+  }
+  return true;
+}
+
 /**
- * Sends an answer, each piece once the one before is taken, so that next to nothing of it is held twice.
- * @param sent told of each piece that need not be held any more; not of those that a closed connection left over
+ * Sends an answer, each piece once the one before is taken, so that next to nothing of it is held twice. Resolves when the kernel has
+ * all of it, or the connection has closed.
+ * @param release told of each piece that need not be held any more, at the latest when the connection closes: of all of them together
  */
 export async function deliver(
   host: Host,
@@ -118,30 +141,47 @@ export async function deliver(
   peer: Peer,
   headers: readonly string[],
   pieces: readonly Uint8Array[],
-  sent: (bytes: number) => void,
+  release: (bytes: number) => void,
   stallMs = READ_STALL_MS,
 ): Promise<void> {
   const { counters } = host.parts;
-  if (peer.isClosed) return counters.add('aborted');
-  counters.add('requests');
-  counters.add('answers2xx');
+  const { socket } = res.req;
   const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
-  const all = [...headers, 'content-length', String(bytes)];
-  if (host.draining) all.push('connection', 'close');
-  res.writeHead(200, all);
-  if (pieces.length === 0) return void res.end();
-  const stalled = setTimeout(() => {
+  let heldBytes = bytes;
+  const give = (taken: number): void => {
+    heldBytes -= taken;
+    release(taken);
+  };
+  const cut = (): void => {
     counters.add('stalled');
-    res.req.socket.destroy();
-  }, stallMs).unref();
+    socket.destroy();
+  };
+  let stalled: NodeJS.Timeout | undefined;
   try {
+    if (peer.isClosed) return counters.add('aborted');
+    counters.add('requests');
+    counters.add('answers2xx');
+    const all = [...headers, 'content-length', String(bytes)];
+    if (host.draining) all.push('connection', 'close');
+    res.writeHead(200, all);
+    if (pieces.length === 0) return void res.end();
+    stalled = setTimeout(cut, stallMs).unref();
+    let before = 0;
     for (const [i, piece] of pieces.entries()) {
       if (peer.isClosed) return;
       await peer.send(piece, i === pieces.length - 1);
       stalled.refresh();
-      sent(piece.length);
+      give(before);
+      before = piece.length;
     }
+    const last = heldBytes;
+    heldBytes = 0;
+    void drained(socket, stallMs).then((isTaken) => {
+      if (!isTaken) cut();
+      release(last);
+    });
   } finally {
     clearTimeout(stalled);
+    if (heldBytes > 0) give(heldBytes);
   }
 }

@@ -8,7 +8,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { SpillwayError, reasonOf } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
-import { show } from '../base/options.ts';
 import { readBounded } from '../platform/bounded-file.ts';
 
 export const MAX_TOKEN_BYTES = 1024;
@@ -58,12 +57,12 @@ function readText(path: string): string {
 
 function parseLine(path: string, number: number, line: string): Entry {
   const match = /^([0-9a-fA-F]{64})[ \t]+(\S+)$/.exec(line);
-  // What stands there is not shown: it may be a token that somebody forgot to hash.
+  // What stands there is not shown, as name neither: it may be a token that somebody forgot to hash, or put into the other column.
   if (match === null) refuse(path, number, "expected '<SHA-256 in hex> <name>'");
   try {
     checkStreamName(match[2]);
   } catch {
-    refuse(path, number, `expected a name of 1 to 200 of A-Z a-z 0-9 . _ -, got ${show(match[2])}`);
+    refuse(path, number, 'expected a name of 1 to 200 of A-Z a-z 0-9 . _ - and a letter or digit first');
   }
   return { digest: Buffer.from(match[1], 'hex'), name: match[2] };
 }
@@ -108,6 +107,11 @@ export class Tokens {
   reload(): number {
     this.#entries = parse(this.#path);
     return this.#entries.length;
+  }
+
+  /** Digests of all, in hex: who came in before a reload may have to go. */
+  get digests(): ReadonlySet<string> {
+    return new Set(this.#entries.map(({ digest }) => digest.toString('hex')));
   }
 
   /** The name of a token; undefined where it is none of these. */

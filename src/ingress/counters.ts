@@ -19,15 +19,16 @@ export const counterNames = [
   'droppedBlockedTooLong',
   'droppedBacklog',
   'refusedBodies', // requests whose body found no room within maxBlockMs
+  'tooManyStreams', // requests and frames for a new stream where no more names can be taken
   'shed', // requests
   'rateLimited', // requests
   'unauthorized', // requests and connections
   'protocolErrors', // connections of the framed protocol, closed for one
-  'timedOut', // connections of the framed protocol, closed as no HELLO came, or half a frame
+  'timedOut', // connections closed as a head, a body, a HELLO or a frame did not come in time
   'fenced', // connections cut by a newer one of their producer
   'stalled', // connections cut because the client did not read its answers
   'decodedBytes', // out of compressed bodies
-  'refusedDecodedBytes', // the same of bodies that turned out too large, at most
+  'refusedDecodedBytes', // the same of bodies that were refused for it: too large, or damaged
   'bodyBytes', // on the wire
   'ingressBytes', // held now
   'answerBytes', // held for readers, now

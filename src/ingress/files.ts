@@ -1,12 +1,15 @@
 // The files that the gateway's options name: read at the start, and by whoever wants to know whether it would start.
 
-import { readFileSync } from 'node:fs';
 import tls, { type TlsOptions } from 'node:tls';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
 import type { GatewayOptions } from '../base/gateway-options.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../base/limits.ts';
 import { compileSchema } from '../codec/schema.ts';
+import { readBounded } from '../platform/bounded-file.ts';
 import { Tokens } from './auth.ts';
+
+/** A bundle of every authority there is takes a quarter of it. */
+const MAX_PEM_BYTES = 1024 * 1024;
 
 /** @throws INVALID_OPTION naming the file */
 export function tlsOf(options: GatewayOptions): TlsOptions | undefined {
@@ -14,7 +17,9 @@ export function tlsOf(options: GatewayOptions): TlsOptions | undefined {
     const path = options[name];
     if (path === undefined) return undefined;
     try {
-      return readFileSync(path);
+      const bytes = readBounded(path, MAX_PEM_BYTES);
+      if (bytes !== undefined) return bytes;
+      throw new Error(`expected at most ${MAX_PEM_BYTES} bytes`);
     } catch (error) {
       const message = `option '${name}': cannot read ${path}: ${reasonOf(error)}`;
       throw new SpillwayError('INVALID_OPTION', message, { subject: name });

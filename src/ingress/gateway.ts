@@ -145,7 +145,7 @@ export class Gateway {
     return this.#report.stats();
   }
 
-  /** Reads the token file again. @throws INVALID_OPTION; then those from before stay */
+  /** Reads the token file again, also while draining. @throws INVALID_OPTION; then those from before stay */
   async reloadTokens(): Promise<void> {
     for (const acceptor of this.#acceptors) await acceptor.reloadTokens();
   }

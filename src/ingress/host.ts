@@ -123,6 +123,9 @@ export class Host {
       counters.add('records', records);
       counters.add('recordBytes', bytes);
       return appended;
+    } catch (error) {
+      if (error instanceof SpillwayError && error.code === 'TOO_MANY_STREAMS') counters.add('tooManyStreams');
+      throw error;
     } finally {
       this.look();
     }

@@ -155,8 +155,8 @@ const parserErrors: Readonly<Record<string, readonly [status: number, reason: st
 function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, socket: Socket): void {
   // The answer under way is to the request before: what is said now would be taken for it.
   if (turns.endAfter(socket)) return;
-  // Nobody will ever read the rest of a request that was refused, and its answer has been written.
-  if (turns.isEnding(socket)) return void socket.end();
+  // The rest of a request that was answered: a second answer would be taken for that to the next.
+  if (turns.hasAnswered(socket)) return void socket.end();
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason, code] = parserErrors[error.code ?? ''] ?? [400, 'Bad Request', 'BAD_REQUEST'];
   const message = code === 'BAD_REQUEST' ? 'the request is not well-formed HTTP' : reason;
@@ -168,6 +168,7 @@ function refuseUnparsed(host: Host, turns: Turns, error: NodeJS.ErrnoException, 
   });
   host.parts.counters.add('requests');
   host.parts.counters.add('answers4xx');
+  if (code === 'REQUEST_TIMEOUT') host.parts.counters.add('timedOut');
   const head = `HTTP/1.1 ${status} ${reason}\r\nconnection: close\r\ncontent-type: application/json\r\n`;
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }

@@ -11,7 +11,14 @@ import { posix } from 'node:path';
 import type { ResourceLimits } from 'node:worker_threads';
 import { SpillwayError } from '../base/errors.ts';
 import type { GatewayOptions } from '../base/gateway-options.ts';
-import { FILL_BYTES, MAX_INDEX_ENTRIES, MAX_STREAM_IDS, ZSTD_WINDOW_LOG } from '../base/limits.ts';
+import {
+  FILL_BYTES,
+  LARGE_RECEIVE_BYTES,
+  LARGE_RECEIVE_CONNECTIONS,
+  MAX_INDEX_ENTRIES,
+  MAX_STREAM_IDS,
+  ZSTD_WINDOW_LOG,
+} from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
@@ -159,7 +166,12 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
     row('index being written', indexBytes, 'segmentBytes'),
     row('connections', connections * connectionBytes, 'maxConnections', 'acceptThreads'),
-    row('unread by connections', connections * unreadBytes(gateway), 'maxConnections', 'receiveBufferBytes'),
+    row(
+      'unread by connections',
+      connections * unreadBytes(gateway) + accepts * LARGE_RECEIVE_CONNECTIONS * KERNEL_FACTOR * LARGE_RECEIVE_BYTES,
+      'maxConnections',
+      'receiveBufferBytes',
+    ),
     row(
       'bodies under way',
       accepts * (gateway.ingressBytes + gateway.wireBodyBytes),

@@ -14,8 +14,7 @@ const help: Partial<Record<CounterName, string>> = {
   records: 'Records acknowledged as durable.',
   duplicates: 'Records that were sent again and were there already.',
   shed: 'Requests refused because the queue was too old.',
-  refusedDecodedBytes:
-    'Bytes decoded, at most, of compressed bodies that turned out too large: decodedBodyBytes and 64 KiB of each.',
+  refusedDecodedBytes: 'Bytes that came out of compressed bodies before they were refused; of damaged ones at most.',
   oldestAgeMs: 'Age of the oldest record that is not yet durable.',
   eventLoopDelayMs: 'Event loop delay of the last second, of the slowest accept thread.',
 };

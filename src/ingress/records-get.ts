@@ -120,6 +120,7 @@ class Read {
   async #step(): Promise<'answered' | 'more' | number> {
     const { view, answers, options, counters } = this.#host.parts;
     let heldBytes = this.#needBytes;
+    let isHandedOver = false;
     if (!(await answers.budget.acquire(heldBytes, { timeoutMs: options.maxBlockMs }))) {
       throw new SpillwayError('BACKLOG_FULL', `no room for an answer within ${options.maxBlockMs} ms: others hold it`);
     }
@@ -157,10 +158,11 @@ class Read {
       const isStuck = more && nextOffset === this.#begunAt && !this.#host.draining;
       if (text.records === 0 && (!this.#isOver || isStuck)) return more ? 'more' : seen;
       release(Math.max(0, heldBytes - text.bytes));
+      isHandedOver = true;
       await this.#answer(nextOffset, text.pieces(), release);
       return 'answered';
     } finally {
-      release(heldBytes);
+      if (!isHandedOver) release(heldBytes);
     }
   }
 

@@ -75,7 +75,7 @@ export async function postRecords(
       patience.leftMs,
     );
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
-    if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(decoded);
+    if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(req, decoded);
     throttle(host, who, decoded.count, 0, false);
     // What is in the lane, or copied while it waits for it, is in memory there: others may have the room of the body meanwhile.
     const taken = (): void => {
@@ -87,7 +87,7 @@ export async function postRecords(
     };
     const accepted = await store(host, stream, decoded, key, { overflow, maxBlockMs: patience.leftMs }, taken);
     if (accepted.duplicate) counters.add('duplicates', decoded.count);
-    answerJson(host, res, 200, bodyOf(accepted, decoded));
+    answerJson(host, res, 200, bodyOf(req, accepted, decoded));
   } catch (error) {
     if (error instanceof SpillwayError) counters.add('refusedDecodedBytes', error.details.decodedBytes ?? 0);
     throw error;
@@ -98,21 +98,25 @@ export async function postRecords(
   }
 }
 
-function bodyOf({ firstOffset, lastOffset, duplicate }: Accepted, decoded: DecodedRequest): string {
+function bodyOf(
+  req: IncomingMessage,
+  { firstOffset, lastOffset, duplicate }: Accepted,
+  decoded: DecodedRequest,
+): string {
   const rest = duplicate ? ',"duplicate":true' : '';
   const bad =
-    decoded.badCount === 0 ? '' : `,${JSON.stringify(describeBad(decoded.bad, decoded.badCount)).slice(1, -1)}`;
+    decoded.badCount === 0 ? '' : `,${JSON.stringify(describeBad(req, decoded.bad, decoded.badCount)).slice(1, -1)}`;
   return `{"accepted":${decoded.count},"firstOffset":${firstOffset},"lastOffset":${lastOffset},"durable":true${rest}${bad}}`;
 }
 
-function badRecords(decoded: DecodedRequest): Refusal {
+function badRecords(req: IncomingMessage, decoded: DecodedRequest): Refusal {
   const [first] = decoded.bad;
   const more = decoded.badCount > 1 ? `, and ${decoded.badCount - 1} more` : '';
   const error = new SpillwayError(
     first.code,
     `record ${first.index} at byte ${first.byteOffset}: ${first.message}${more}`,
   );
-  return new Refusal(error, { also: describeBad(decoded.bad, decoded.badCount) });
+  return new Refusal(error, { also: describeBad(req, decoded.bad, decoded.badCount) });
 }
 
 function throttle(host: Host, who: string, records: number, bytes: number, close: boolean): void {

@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorKinds, SpillwayError, reasonOf } from '../base/errors.ts';
 import type { BadRecord } from '../codec/split.ts';
-import { bearer } from './auth.ts';
+import { secretsOfHeader, withoutSecrets } from './credentials.ts';
 import type { Host } from './host.ts';
 
 /** How long a client may go on sending a body that was refused: most look for the answer only when they have sent all. */
@@ -36,8 +36,17 @@ export class Refusal extends SpillwayError {
   }
 }
 
-export function describeBad(bad: readonly BadRecord[], count: number): Readonly<Record<string, unknown>> {
-  return { badRecords: count, records: bad };
+export function describeBad(
+  req: IncomingMessage,
+  bad: readonly BadRecord[],
+  count: number,
+): Readonly<Record<string, unknown>> {
+  return { badRecords: count, records: bad.map((record) => ({ ...record, message: tellable(req, record.message) })) };
+}
+
+/** Credentials of the request are told in no message, wherever else they stood in it. */
+function tellable(req: IncomingMessage, message: string): string {
+  return withoutSecrets(message, (req.headersDistinct['authorization'] ?? []).flatMap(secretsOfHeader));
 }
 
 let requests = 0;
@@ -89,12 +98,13 @@ export function answerJson(host: Host, res: ServerResponse, status: number, body
 export function answerError(host: Host, req: IncomingMessage, res: ServerResponse, thrown: unknown): void {
   const requestId = nextRequestId();
   if (!(thrown instanceof SpillwayError)) {
-    host.parts.log.error({ requestId, err: thrown }, `bug: ${reasonOf(thrown)}`);
+    const stack = thrown instanceof Error ? tellable(req, thrown.stack ?? '') : undefined;
+    host.parts.log.error({ requestId, stack }, `bug: ${tellable(req, reasonOf(thrown))}`);
     const body = JSON.stringify({ error: 'INTERNAL', message: 'this is a bug', requestId, retryable: true });
     return answer(host, res, 500, body, jsonHeaders, unreadOf(req));
   }
   const { code, retryable } = thrown;
-  const message = withoutToken(req, thrown.message);
+  const message = tellable(req, thrown.message);
   const { status } = errorKinds[code];
   const refusal = thrown instanceof Refusal ? thrown : undefined;
   const headers = [...jsonHeaders, ...(refusal?.headers ?? [])];
@@ -105,14 +115,6 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
   const body = JSON.stringify({ error: code, message, requestId, retryable, ...refusal?.also });
   answer(host, res, status, body, headers, refusal?.close === true ? req : unreadOf(req));
 }
-
-/** What came is told, but not the token that let it in, wherever else it stood: answers and log lines are read by others. */
-function withoutToken(req: IncomingMessage, message: string): string {
-  const token = bearer(req.headers.authorization);
-  return token === undefined || token.length < LEAST_SECRET ? message : message.replaceAll(token, '…');
-}
-/** Letters of a token: of fewer there is nothing to keep, and a message would lose its sense. */
-const LEAST_SECRET = 8;
 
 /** The request, where it has a body that was not read: what is left of it cannot be told from the next request. */
 function unreadOf(req: IncomingMessage): IncomingMessage | undefined {

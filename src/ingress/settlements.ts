@@ -34,9 +34,12 @@ export class Settlements {
   /** Entries at the front that are done with. */
   #head = 0;
   readonly #retryAfterMs: (error: SpillwayError) => number;
+  readonly #tellable: (message: string) => string;
 
-  constructor(retryAfterMs: (error: SpillwayError) => number) {
+  /** @param tellable what of a message may be shown */
+  constructor(retryAfterMs: (error: SpillwayError) => number, tellable: (message: string) => string) {
     this.#retryAfterMs = retryAfterMs;
+    this.#tellable = tellable;
   }
 
   /** Entries without an answer, or with one that is not yet taken. */
@@ -73,7 +76,8 @@ export class Settlements {
 
   #error(entry: Settlement, error: SpillwayError): Uint8Array {
     const { firstSequence, records } = entry;
-    const { code, retryable, message } = error;
+    const { code, retryable } = error;
+    const message = this.#tellable(error.message);
     const retryAfterMs = Math.min(Math.ceil(this.#retryAfterMs(error)), 2 ** 32 - 1);
     return encodeError({ firstSequence, records, code, retryable, retryAfterMs, message });
   }

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { SpillwayError } from '../base/errors.ts';
 import type { Identity } from '../base/types.ts';
 import type { Append } from '../codec/append-frame.ts';
+import { protocolError } from '../codec/frames.ts';
 import type { Dedupe } from '../flow/dedupe.ts';
 import type { AppendedMany } from '../pipeline/job.ts';
 
@@ -33,6 +34,13 @@ export const tcpLimits = {
   maxUnsettledFrames: 4096,
 } as const;
 
+/** Who was let in. */
+export interface Who {
+  readonly name: string;
+  /** Of its token, in hex; undefined where none was needed. */
+  readonly digest?: string;
+}
+
 /** What one connection may send. Bytes are those of APPEND frames, header included. */
 export interface ConnectionCredits {
   /** Bytes to tell the client now that it may send beyond what it was told before; 0 for none. */
@@ -60,7 +68,7 @@ export type TcpCounter =
 export interface TcpHost {
   readonly limits: TcpLimits;
   /** Who holds this token, or connects from there without one; undefined: not let in. */
-  authenticate(token: Uint8Array | undefined, socket: Socket): { readonly name: string } | undefined;
+  authenticate(token: Uint8Array | undefined, socket: Socket): Who | undefined;
   /** Credit of a new connection. @param onRoom called when `grant` may have more to give than the last time it was asked */
   credits(onRoom: () => void): ConnectionCredits;
   /**
@@ -88,12 +96,19 @@ export interface TcpHost {
 
 /** An ERROR that ends a connection. */
 export function countEnd(counters: TcpHost['counters'], code: string): void {
+  if (code === 'UNAUTHORIZED') counters.add('unauthorized');
   if (code === 'PROTOCOL_ERROR') counters.add('protocolErrors');
   if (code === 'REQUEST_TIMEOUT') counters.add('timedOut');
 }
 
 export function timedOut(message: string): SpillwayError {
   return new SpillwayError('REQUEST_TIMEOUT', message);
+}
+
+/** @param skips whether it may leave sequences out @throws PROTOCOL_ERROR */
+export function checkSequence({ firstSequence }: Append, skips: boolean, next: number): void {
+  if (skips ? firstSequence >= next : firstSequence === next) return;
+  throw protocolError(`APPEND: expected sequence ${next}${skips ? ' or later' : ''}, got ${firstSequence}`);
 }
 
 /** Why an APPEND is refused for what it holds. */

@@ -9,8 +9,10 @@ import { ALIVE_MS, KEEP_ALIVE_PROBE_MS } from '../base/limits.ts';
 import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
 import { recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
+import { tokenDigest } from './auth.ts';
 import type { Host } from './host.ts';
 import { Pulse } from './pulse.ts';
+import { LargeReceiveBuffers } from './kernel-buffers.ts';
 import { tcpLimits, type ConnectionCredits, type TcpHost } from './tcp-host.ts';
 import { TcpConnection } from './tcp.ts';
 
@@ -34,6 +36,7 @@ export class TcpListeners {
     this.#minCreditBytes = Math.min(MAX_MIN_CREDIT_BYTES, Math.max(1, share));
     // A frame goes into the lane in one piece, behind padding if need be.
     const largest = APPEND_HEADER_BYTES + recordBytes(0, maxRecordBytes, true);
+    const largeBuffers = new LargeReceiveBuffers(options.receiveBufferBytes);
     this.#tcpHost = {
       limits: {
         ...tcpLimits,
@@ -42,9 +45,10 @@ export class TcpListeners {
         maxRequestRecords: options.maxRequestRecords,
       },
       authenticate: (token, socket) => {
-        if (tokens === undefined) return { name: socket.remoteAddress ?? 'unix' };
-        const name = tokens.nameOf(token);
-        return name === undefined ? undefined : { name };
+        const name = tokens === undefined ? (socket.remoteAddress ?? 'unix') : tokens.nameOf(token);
+        if (name === undefined) return undefined;
+        largeBuffers.give(socket);
+        return tokens === undefined ? { name } : { name, digest: tokenDigest(token!).toString('hex') };
       },
       credits: (onRoom) => this.#credits(onRoom),
       append: async (stream, frames, records, identity, who) => {
@@ -104,6 +108,20 @@ export class TcpListeners {
 
   drain(): void {
     for (const connection of this.#connections.keys()) connection.drain();
+  }
+
+  /** Connections whose token is known no more are ended: they were asked when they came in, and not since. */
+  endUnknown(): void {
+    const { tokens, log } = this.#host.parts;
+    const known = tokens?.digests;
+    let connections = 0;
+    for (const connection of this.#connections.keys()) {
+      const { digest } = connection.who;
+      if (known === undefined || digest === undefined || known.has(digest)) continue;
+      connections++;
+      connection.refuse(new SpillwayError('UNAUTHORIZED', 'the token is not known any more'));
+    }
+    if (connections > 0) log.info({ connections }, 'framed connections ended: their token is not known any more');
   }
 
   #credits(onRoom: () => void): ConnectionCredits {

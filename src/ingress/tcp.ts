@@ -14,14 +14,11 @@
 import type { Socket } from 'node:net';
 import { SpillwayError, toErrorMessage, fromErrorMessage } from '../base/errors.ts';
 import { CLOSE_GRACE_MS } from '../base/limits.ts';
-import { checkStreamName } from '../base/names.ts';
 import { decodeAppend, framesOf, type Append } from '../codec/append-frame.ts';
 import { FrameParser } from '../codec/frame-parser.ts';
 import {
   APPEND_SKIPS,
-  checkStreamId,
   decodeHello,
-  decodeStream,
   encodeCredit,
   encodeDrain,
   encodeError,
@@ -37,16 +34,20 @@ import {
 import type { AppendedMany } from '../pipeline/job.ts';
 import { giveBack } from '../platform/give-back.ts';
 import { Allowance } from './allowance.ts';
+import { secretsOf, withoutSecrets } from './credentials.ts';
 import { Deadlines } from './deadlines.ts';
 import { Producer, type Part } from './producer.ts';
 import { Settlements, type Settlement } from './settlements.ts';
-import { countEnd, timedOut, tooMuch, type TcpHost } from './tcp-host.ts';
+import { StreamNames } from './stream-names.ts';
+import { checkSequence, countEnd, timedOut, tooMuch, type TcpHost, type Who } from './tcp-host.ts';
 
 type Phase = 'hello' | 'claiming' | 'open' | 'leaving' | 'closing' | 'closed';
 
 export class TcpConnection {
   /** Resolves once the socket is closed, all appends have settled, and the producer is given back. */
   readonly ended: Promise<void>;
+  /** Since its HELLO. */
+  who: Who = { name: '' };
   readonly #socket: Socket;
   readonly #host: TcpHost;
   readonly #parser: FrameParser;
@@ -55,10 +56,12 @@ export class TcpConnection {
   #end = (): void => undefined;
   #phase: Phase = 'hello';
   #draining = false;
-  #name = '';
+  /** Of its token, for as long as messages may have to be told without it. */
+  #secrets: readonly string[] = [];
+  /** Why it has to go, once everything is answered. */
+  #refusal: SpillwayError | undefined;
   #producer: Producer | undefined;
-  /** Names by stream id, or why a name is none. */
-  readonly #streams: (string | SpillwayError)[] = [];
+  readonly #streams = new StreamNames();
   #nextSequence = 0;
   /** A frame larger than the credit waits for room; nothing is read until then. */
   #roomless = false;
@@ -72,7 +75,8 @@ export class TcpConnection {
   constructor(socket: Socket, host: TcpHost) {
     this.#socket = socket;
     this.#host = host;
-    this.#settlements = new Settlements((error) => host.retryAfterMs(error));
+    const retryAfterMs = (error: SpillwayError): number => host.retryAfterMs(error);
+    this.#settlements = new Settlements(retryAfterMs, (message) => withoutSecrets(message, this.#secrets));
     this.#allowance = new Allowance(host.credits(() => this.#flushSoon()));
     this.#parser = new FrameParser('server', host.limits.maxFrameBytes, {
       onHeader: (header) => this.#onHeader(header),
@@ -95,6 +99,15 @@ export class TcpConnection {
     this.#draining = true;
     if (this.#phase === 'open') this.#socket.write(encodeDrain());
     if (this.#phase === 'hello') this.#fail(new SpillwayError('DRAINING', 'the gateway is shutting down'));
+  }
+
+  /** Takes nothing more: what was taken is answered, then the client hears why, and the connection ends. */
+  refuse(error: SpillwayError): void {
+    if (this.#phase !== 'claiming' && this.#phase !== 'open') return;
+    this.#refusal = error;
+    this.#parser.stop();
+    this.#deadlines.stop();
+    this.#leave();
   }
 
   /** Whether the client waits for something: it must hear that the gateway lives (pulse.ts). */
@@ -145,7 +158,7 @@ export class TcpConnection {
   #onFrame(frame: Frame): void {
     this.#framesDone++;
     if (frame.type === frameType.append) this.#onAppend(frame);
-    else if (frame.type === frameType.stream) this.#onStream(frame);
+    else if (frame.type === frameType.stream) this.#streams.declare(frame);
     else if (frame.type === frameType.hello) this.#onHello(frame);
     else this.#leave();
   }
@@ -153,12 +166,10 @@ export class TcpConnection {
   #onHello(frame: Frame): void {
     const hello = decodeHello(frame);
     const who = this.#host.authenticate(hello.token, this.#socket);
-    if (who === undefined) {
-      this.#host.counters.add('unauthorized');
-      throw new SpillwayError('UNAUTHORIZED', 'the token is missing or not known');
-    }
+    if (who === undefined) throw new SpillwayError('UNAUTHORIZED', 'the token is missing or not known');
     this.#deadlines.clear();
-    this.#name = who.name;
+    this.who = who;
+    this.#secrets = secretsOf(Buffer.from(hello.token ?? '').toString('latin1'));
     this.#nextSequence = hello.firstSequence;
     this.#phase = 'claiming';
     if (hello.producerId === undefined) this.#welcome();
@@ -181,7 +192,7 @@ export class TcpConnection {
   #fence(): void {
     if (this.#socket.destroyed) return;
     this.#host.counters.add('fenced');
-    this.#host.log.debug({ name: this.#name }, 'connection cut by a newer one of its producer');
+    this.#host.log.debug({ name: this.who.name }, 'connection cut by a newer one of its producer');
     this.#socket.destroy();
   }
 
@@ -200,27 +211,12 @@ export class TcpConnection {
     if (this.#draining) this.#socket.write(encodeDrain());
   }
 
-  #onStream(frame: Frame): void {
-    const { streamId } = frame;
-    checkStreamId(streamId);
-    try {
-      this.#streams[streamId] = checkStreamName(decodeStream(frame));
-    } catch (error) {
-      this.#streams[streamId] = this.#ownError(error);
-    }
-  }
-
   #onAppend(frame: Frame): void {
     this.#host.counters.add('frames');
     const append = decodeAppend(frame, this.#producer !== undefined);
     const { firstSequence, records } = append;
-    const skips = (frame.flags & APPEND_SKIPS) !== 0;
-    if (skips ? firstSequence < this.#nextSequence : firstSequence !== this.#nextSequence) {
-      const expected = `${this.#nextSequence}${skips ? ' or later' : ''}`;
-      throw protocolError(`APPEND: expected sequence ${expected}, got ${firstSequence}`);
-    }
-    const stream = this.#streams[frame.streamId];
-    if (stream === undefined) throw protocolError(`APPEND: stream id ${frame.streamId} was not declared`);
+    checkSequence(append, (frame.flags & APPEND_SKIPS) !== 0, this.#nextSequence);
+    const stream = this.#streams.of(frame.streamId);
     this.#nextSequence = firstSequence + records;
     const creditBytes = FRAME_HEADER_BYTES + frame.payloadBytes;
     const parts = this.#producer?.parts(firstSequence, records) ?? [{ firstSequence, records, there: undefined }];
@@ -250,7 +246,7 @@ export class TcpConnection {
     const { firstSequence, records } = entry;
     const identity = this.#producer?.identity(firstSequence);
     const frames = framesOf(append, firstSequence, records);
-    const appending = this.#host.append(stream, frames, records, identity, this.#name);
+    const appending = this.#host.append(stream, frames, records, identity, this.who.name);
     this.#underWay++;
     appending.then(
       (appended) => this.#onDurable(entry, appended),
@@ -298,8 +294,10 @@ export class TcpConnection {
       const written = (): void => this.#onWritten();
       this.#socket.write(frames.length === 1 ? frames[0] : Buffer.concat(frames), written);
     }
-    if (this.#phase === 'leaving' && this.#settlements.length === 0 && this.#underWay === 0) this.#close(stallMs);
-    else this.#look();
+    if (this.#phase === 'leaving' && this.#settlements.length === 0 && this.#underWay === 0) {
+      if (this.#refusal === undefined) this.#close(stallMs);
+      else this.#fail(this.#refusal);
+    } else this.#look();
   }
 
   #onWritten(): void {
@@ -330,7 +328,7 @@ export class TcpConnection {
 
   #onStall(): void {
     this.#host.counters.add('stalled');
-    this.#host.log.warn({ name: this.#name }, 'connection cut: the client does not read its answers');
+    this.#host.log.warn({ name: this.who.name }, 'connection cut: the client does not read its answers');
     this.#socket.destroy();
   }
 
@@ -358,9 +356,10 @@ export class TcpConnection {
   /** Says why, and closes. */
   #fail(error: SpillwayError): void {
     if (this.#phase === 'closing' || this.#phase === 'closed') return;
-    const { code, retryable, message } = error;
+    const { code, retryable } = error;
+    const message = withoutSecrets(error.message, this.#secrets);
     countEnd(this.#host.counters, code);
-    this.#host.log.debug({ name: this.#name, code, error: message }, 'connection refused');
+    this.#host.log.debug({ name: this.who.name, code, error: message }, 'connection refused');
     const { frames } = this.#settlements.take(this.#host.limits.maxUnreadBytes);
     const last = encodeError({ firstSequence: 0, records: 0, code, retryable, retryAfterMs: 0, message });
     this.#close(CLOSE_GRACE_MS, Buffer.concat([...frames, last]));
@@ -392,7 +391,7 @@ export class TcpConnection {
   /** Whatever was thrown, as one of ours. What is not is a bug, here or behind the host. */
   #ownError(error: unknown): SpillwayError {
     if (error instanceof SpillwayError) return error;
-    this.#host.log.error({ name: this.#name, error }, 'unexpected error on a connection');
+    this.#host.log.error({ name: this.who.name, error }, 'unexpected error on a connection');
     return fromErrorMessage(toErrorMessage(error));
   }
 }

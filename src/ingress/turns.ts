@@ -15,6 +15,8 @@ type Handle = (req: IncomingMessage, res: ServerResponse) => Promise<void>;
 interface Line {
   /** The request that has its turn, and its answer. */
   current: { readonly req: IncomingMessage; readonly res: ServerResponse } | undefined;
+  /** The last one that was answered, where its body had not come whole: the rest is parsed and thrown away. */
+  unread: IncomingMessage | undefined;
   /** The socket is not read, as requests wait. */
   paused: boolean;
   /** Nothing more is taken: the connection ends behind the last answer. */
@@ -35,7 +37,10 @@ export class Turns {
     const { socket } = req;
     let line = this.#lines.get(socket);
     if (line === undefined)
-      this.#lines.set(socket, (line = { current: undefined, paused: false, ending: false, waiting: [] }));
+      this.#lines.set(
+        socket,
+        (line = { current: undefined, unread: undefined, paused: false, ending: false, waiting: [] }),
+      );
     if (line.ending) return;
     if (line.current === undefined) return void this.#run(socket, line, req, res);
     if (line.waiting.length === MAX_PIPELINED) {
@@ -49,25 +54,27 @@ export class Turns {
     socket.pause();
   }
 
-  /** Ends the connection behind the answers to what has come. @returns false where there is none, or its request has not come whole */
+  /** Ends the connection behind the answer under way. @returns false where there is none, or it has not begun and its request has not come whole */
   endAfter(socket: Socket): boolean {
     const line = this.#lines.get(socket);
-    if (line?.current?.req.complete !== true) return false;
+    if (line?.current === undefined) return false;
+    const { req, res } = line.current;
+    if (!req.complete && !res.headersSent) return false;
     line.ending = true;
     return true;
   }
 
-  /** The last answer of the connection has been given, though its request has not come whole. */
-  isEnding(socket: Socket): boolean {
+  /** The last answer of the connection has been given, or that to the request of which more is still parsed. */
+  hasAnswered(socket: Socket): boolean {
     const line = this.#lines.get(socket);
-    const res = line?.current?.res;
-    return line?.ending === true || (res?.headersSent === true && !res.shouldKeepAlive);
+    return line?.ending === true || line?.unread?.complete === false;
   }
 
   async #run(socket: Socket, line: Line, req: IncomingMessage, res: ServerResponse): Promise<void> {
     line.current = { req, res };
     await this.#handle(req, res);
     line.current = undefined;
+    line.unread = req.complete ? undefined : req;
     // An answer that closes the connection is the last: RFC 9112, 9.6.
     if (!res.shouldKeepAlive || socket.destroyed) {
       line.ending = true;

@@ -70,6 +70,8 @@ export interface Tally {
   /** From the intended time to the sending, in µs: all of it, and the generator's own part. */
   readonly lateUs: Histogram;
   readonly ownLagUs: Histogram;
+  /** From the sending to the answer, in µs, of all that were answered, refused ones too: how long the target held them. */
+  readonly heldUs: Histogram;
   /** Share of the time that the event loop was busy while requests were offered. */
   busy: number;
   interrupted: boolean;
@@ -99,6 +101,7 @@ class Run {
     offeredLatencyUs: new Histogram(),
     lateUs: new Histogram(),
     ownLagUs: new Histogram(),
+    heldUs: new Histogram(),
     busy: 0,
     interrupted: false,
   };
@@ -182,6 +185,7 @@ class Run {
       if (this.#underWay.size === this.#target.maxUnderWay) this.#freeSinceMs = atMs;
       this.#underWay.delete(request);
       tally.answeredMs = atMs;
+      tally.heldUs.record((atMs - nowMs) * 1000);
       return (atMs - intendedMs) * 1000;
     };
     this.#target.send().then(

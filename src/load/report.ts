@@ -24,6 +24,8 @@ export interface LoadReport {
   readonly seconds: number;
   readonly interrupted: boolean;
   readonly offered: { readonly requests: number; readonly records: number; readonly recordsPerSecond: number };
+  /** What reached the target: the others never got a free connection. */
+  readonly sent: { readonly requests: number; readonly records: number; readonly recordsPerSecond: number };
   readonly accepted: {
     readonly requests: number;
     readonly records: number;
@@ -40,6 +42,8 @@ export interface LoadReport {
   readonly offeredLatencyMs: LatencyFigures;
   readonly lateMs: LatencyFigures;
   readonly ownLagMs: LatencyFigures;
+  /** From the sending to the answer, of all that were answered, refused ones too. */
+  readonly heldMs: LatencyFigures;
   readonly eventLoopBusy: number;
   readonly limit: 'none' | 'target' | 'generator';
   /** Why, in a sentence. */
@@ -89,8 +93,12 @@ export function reportOf(
   size: { readonly perRequest: number; readonly recordBytes: number },
   setting: Readonly<Record<string, unknown>>,
 ): LoadReport {
-  const requests = tally.sent + tally.unsent;
   const offeredSeconds = Math.max(tally.offeredMs, 1) / 1000;
+  const during = (requests: number): LoadReport['sent'] => ({
+    requests,
+    records: requests * size.perRequest,
+    recordsPerSecond: (requests * size.perRequest) / offeredSeconds,
+  });
   // A target that answers late is not credited with the time it took.
   const seconds = Math.max(offeredSeconds, tally.answeredMs / 1000);
   const ownLagMs = figures(tally.ownLagUs);
@@ -99,11 +107,8 @@ export function reportOf(
     setting,
     seconds,
     interrupted: tally.interrupted,
-    offered: {
-      requests,
-      records: requests * size.perRequest,
-      recordsPerSecond: (requests * size.perRequest) / offeredSeconds,
-    },
+    offered: during(tally.sent + tally.unsent),
+    sent: during(tally.sent),
     accepted: {
       requests: tally.accepted,
       records: tally.acceptedRecords,
@@ -117,6 +122,7 @@ export function reportOf(
     offeredLatencyMs: figures(tally.offeredLatencyUs),
     lateMs,
     ownLagMs,
+    heldMs: figures(tally.heldUs),
     eventLoopBusy: tally.busy,
     ...judge(tally, ownLagMs, lateMs),
   };

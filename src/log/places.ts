@@ -2,6 +2,8 @@
 // each read of its end would walk over all of it. For one log handle, in which a segment only ever grows.
 // Limits: one segment, a place per PLACE_EVERY_BYTES.
 
+import type { RecentIndexes } from './index-file.ts';
+
 const PLACE_EVERY_BYTES = 64 * 1024;
 
 /** Where a batch begins. */
@@ -33,8 +35,9 @@ export class Places {
 
 /** For a look at the log that must not hold up its thread for long. */
 export interface LookOptions {
-  /** Shared by the readers of one log handle. */
+  /** Both shared by the readers of one log handle. */
   readonly places: Places;
+  readonly indexes: RecentIndexes;
   /** What `nextBatch` walks over in all, in bytes, before it says `stopped`. */
   readonly walkBytes: number;
   /** Of a batch no more records are handed out than so many, though all are checked: the caller leaves behind them. */

@@ -128,8 +128,9 @@ export class SegmentIndex {
   /**
    * Reads an index; every count is checked against the bytes there are before it is used, and what it says against itself: so that no
    * index leads a reader backwards, on the spot or to a batch that it does not have.
+   * @param only the one stream that matters: what stands at others is passed over; all matter where undefined
    */
-  static decode(io: FileIo, bytes: Uint8Array): SegmentIndex | Invalid {
+  static decode(io: FileIo, bytes: Uint8Array, only?: string): SegmentIndex | Invalid {
     if (bytes.length < INDEX_HEADER_BYTES) return { invalid: 'the index is shorter than its header' };
     const v = viewOf(bytes);
     if (v.getUint32(0, true) !== MAGIC) return { invalid: 'this is not an index' };
@@ -163,20 +164,31 @@ export class SegmentIndex {
       return contradicts;
     }
     if (!Number.isSafeInteger(index.nextOffset) || !Number.isSafeInteger(index.endPosition)) return contradicts;
+    const wanted = only === undefined ? undefined : Buffer.from(only, 'latin1');
     for (let s = v.getUint32(40, true); s > 0; s--) {
       if (at + 12 > bytes.length) return tooShort;
       const nameBytes = v.getUint16(at, true);
       const count = v.getUint32(at + 8, true);
       const listAt = at + 12 + pad4(nameBytes);
       if (listAt + count * 4 > bytes.length) return tooShort;
-      const name = Buffer.from(bytes.subarray(at + 12, at + 12 + nameBytes)).toString('latin1');
+      const nameAt = at + 12;
+      const recordsAt = at + 4;
+      at = listAt + count * 4;
+      if (wanted !== undefined && !isAt(bytes, nameAt, nameBytes, wanted)) continue;
+      const name = Buffer.from(bytes.subarray(nameAt, nameAt + nameBytes)).toString('latin1');
       const list = Array.from({ length: count }, (_, i) => v.getUint32(listAt + i * 4, true));
       if (list.some((number, i) => number >= batches || (i > 0 && number <= list[i - 1]))) return contradicts;
-      index.streams.set(name, { records: v.getUint32(at + 4, true), batches: list });
-      at = listAt + count * 4;
+      index.streams.set(name, { records: v.getUint32(recordsAt, true), batches: list });
     }
     return index;
   }
+}
+
+/** Whether a name of that length is this one: from the end on, where names that are numbered differ. */
+function isAt(bytes: Uint8Array, at: number, length: number, name: Uint8Array): boolean {
+  if (length !== name.length) return false;
+  for (let i = length - 1; i >= 0; i--) if (bytes[at + i] !== name[i]) return false;
+  return true;
 }
 
 function pad4(n: number): number {

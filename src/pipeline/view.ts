@@ -12,6 +12,7 @@ import type { LogRecord, LogState } from '../base/types.ts';
 import { systemClock } from '../base/clock.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
+import { RecentIndexes } from '../log/index-file.ts';
 import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
@@ -51,6 +52,7 @@ export class LogView {
   readonly #opened: Opened;
   readonly #lanes: SharedArrayBuffer[];
   readonly #places = new Places();
+  readonly #indexes = new RecentIndexes();
   /** What looks read into. */
   #lookBuffer: Uint8Array | undefined;
   /** Figures of lanes that are closed. */
@@ -226,6 +228,7 @@ export class LogView {
         durableOffset: () => this.durableOffset,
         look: {
           places: this.#places,
+          indexes: this.#indexes,
           walkBytes: READ_LOOK_BYTES,
           // One more is where the next look begins.
           batchRecords: READ_LOOK_RECORDS + 1,

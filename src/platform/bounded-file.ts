@@ -1,13 +1,15 @@
-// Reading a file that a person named, bounded by what is read and not by the size it claims: it may be a pipe, or endless.
+// Reading a file that a person named, bounded by what is read and not by the size it claims: it may be growing, or endless. What is no
+// regular file is refused: nobody may ever write to the other end of a pipe, and whoever opens or reads it would wait.
 
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 const FIRST_BYTES = 64 * 1024;
 
-/** The whole file; undefined where it is larger than `maxBytes`. @throws what node:fs throws */
+/** The whole file; undefined where it is larger than `maxBytes`. @throws what node:fs throws, and Error for what is no regular file */
 export function readBounded(path: string, maxBytes: number): Buffer | undefined {
-  const fd = openSync(path, 'r');
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
+    if (!fstatSync(fd).isFile()) throw new Error('it is no regular file');
     let bytes = Buffer.alloc(Math.min(FIRST_BYTES, maxBytes + 1));
     let length = 0;
     for (;;) {

@@ -56,6 +56,10 @@ export interface NativeAddon {
   readonly release: (bytes: Uint8Array | Uint32Array) => void;
   /** Of a socket that may listen: what it accepts from then on inherits it. Throws as the system call fails. */
   limitReceiveBuffer(fd: number, bytes: number): void;
+  /** Likewise: bytes that a TCP connection takes from its writer before it can send them. */
+  limitUnsent(fd: number, bytes: number): void;
+  /** Bytes written to a connection that its peer has not acknowledged. */
+  unsentBytes(fd: number): number;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 

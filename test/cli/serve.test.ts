@@ -1,6 +1,6 @@
 // `spillway serve` whose surroundings fail it: nobody reads its stdout, its log lines cannot be written, there is nothing to reload.
 
-import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { execFileSync, spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -106,7 +106,9 @@ t.test('SIGHUP says what it did', async (t) => {
 
 t.test('config explain refuses the files that a start refuses', async (t) => {
   const dir = directory(t);
-  const [tokens, broken, missing] = [join(dir, 'tokens'), join(dir, 'broken'), join(dir, 'missing')];
+  const [tokens, broken, missing, fifo] = ['tokens', 'broken', 'missing', 'fifo'].map((name) => join(dir, name));
+  // Nobody ever writes to it: whoever opens it as a file waits.
+  execFileSync('mkfifo', [fifo]);
   writeFileSync(tokens, token);
   writeFileSync(broken, 'broken');
   const config = join(dir, 'config.yaml');
@@ -117,12 +119,18 @@ t.test('config explain refuses the files that a start refuses', async (t) => {
     'missing certificate': [`tlsCert: ${missing}\ntlsKey: ${missing}`, /option 'tlsCert': cannot read/],
     'broken certificate': [`tlsCert: ${broken}\ntlsKey: ${broken}`, /options 'tlsCert' and 'tlsKey'/],
     'broken schema': [`streams:\n  orders:\n    schema: ${broken}`, /schema .*broken/],
+    'a FIFO as tokens': [`tokens: ${fifo}`, /option 'tokens': .*no regular file/],
+    'a FIFO as certificate': [`tlsCert: ${fifo}\ntlsKey: ${fifo}`, /option 'tlsCert': cannot read .*no regular file/],
+    'a FIFO as schema': [`streams:\n  orders:\n    schema: ${fifo}`, /schema .*no regular file/],
+    'a FIFO as configuration': ['', /option 'config': .*no regular file/],
   };
   for (const [name, [text, said]] of Object.entries(files)) {
     writeFileSync(config, `${text}\ndir: ${join(dir, 'log')}\nhttp: 127.0.0.1:0\ntcp: off\n`);
     for (const command of [['config', 'explain'], ['serve']]) {
       if (said === undefined && command[0] === 'serve') continue;
-      const run = spawnSync(process.execPath, [main, ...command, '--config', config], { env, encoding: 'utf8' });
+      const from = name === 'a FIFO as configuration' ? fifo : config;
+      const ends = { env, encoding: 'utf8', timeout: 20_000, killSignal: 'SIGKILL' } as const;
+      const run = spawnSync(process.execPath, [main, ...command, '--config', from], ends);
       t.equal(run.status, said === undefined ? 0 : 2, `${name}: ${command.join(' ')}`);
       if (said !== undefined) t.match(run.stderr, said, `${name}: ${command.join(' ')}`);
     }

@@ -201,6 +201,31 @@ t.test('gzip: what is decoded is held once', async (t) => {
   t.ok(two >= 3 * MIB && two <= 4 * MIB + DECODE_SLACK_BYTES, `two members: ${two} bytes`);
 });
 
+t.test('a refusal says how much had come out', async (t) => {
+  const came = (body: Uint8Array, encoding: Encoding, maxBytes: number): unknown => {
+    try {
+      return `${decodeContent(body, encoding, maxBytes).length} bytes`;
+    } catch (error) {
+      return (error as SpillwayError).details.decodedBytes;
+    }
+  };
+  const bytes = randomBytes(200 * KIB, 11);
+  const one = zlib.gzipSync(bytes);
+  const lying = Buffer.from(one);
+  lying.writeUInt32LE(100 * KIB, lying.length - 4);
+  const wrongSum = Buffer.from(one);
+  wrongSum[wrongSum.length - 8] ^= 1;
+  for (const maxBytes of [64 * KIB, 128 * KIB, 150_000]) {
+    t.equal(came(one, 'gzip', maxBytes), maxBytes + 1, `too large for ${maxBytes}`);
+    t.equal(came(Buffer.concat([one, one]), 'gzip', maxBytes), maxBytes + 1, `two members, too large for ${maxBytes}`);
+  }
+  t.equal(came(lying, 'gzip', MIB), 100 * KIB + 1, 'more than it states');
+  const marked = Buffer.concat([one, Buffer.from('\0 more')]);
+  t.equal(came(marked, 'gzip', MIB), bytes.length, 'bytes behind the end');
+  t.equal(came(wrongSum, 'gzip', MIB), bytes.length + 1, 'a damaged one: at most what there was room for');
+  if (zstdCompress !== undefined) t.equal(came(zstdCompress(bytes), 'zstd', 64 * KIB), 0, 'stated, and never begun');
+});
+
 async function gzipOfZeros(bytes: number): Promise<Buffer> {
   const gzip = zlib.createGzip();
   const chunks: Buffer[] = [];

@@ -30,7 +30,8 @@ export interface GatewayOutcome {
   /** What it may take, as its options add up. */
   readonly sumMiB: number;
   readonly baselineMiB: number | null;
-  readonly descriptors: number | null;
+  /** Before the first area, and once the last is over; null where they cannot be counted. */
+  readonly descriptors: { readonly before: number; readonly after: number } | null;
   readonly wrongEnd: readonly string[];
 }
 
@@ -79,10 +80,13 @@ export async function runCorpus(options: CorpusOptions): Promise<CorpusOutcome> 
     const subject = await Subject.start(kind, path);
     const wrongEnd: string[] = [];
     const baseline = await baselineOf(subject);
+    let after: number | null = null;
     for (const area of due) {
       const cases = wanted(area, options, zstd);
       progress(`${area.name}: ${cases.length} cases`);
-      done.push(await runArea(subject, area, cases, baseline));
+      const outcome = await runArea(subject, area, cases, baseline);
+      done.push(outcome);
+      after = outcome.descriptors;
       if (!subject.isAlive) break;
     }
     const peak = subject.resident('VmHWM');
@@ -93,7 +97,7 @@ export async function runCorpus(options: CorpusOptions): Promise<CorpusOutcome> 
       peakMiB: peak === undefined ? null : Math.round(peak / MIB),
       sumMiB: Math.ceil(subject.sumBytes / MIB),
       baselineMiB: rssBytes === undefined ? null : Math.round(rssBytes / MIB),
-      descriptors: descriptors ?? null,
+      descriptors: descriptors === undefined || after === null ? null : { before: descriptors, after },
       wrongEnd,
     });
   }

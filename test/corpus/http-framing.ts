@@ -1,6 +1,7 @@
 // HTTP that is not well-formed, or that two readers could read in two ways. Node alone takes some of these; here they get 4xx or are
 // cut, and what stands behind them is never carried out as a request of its own.
 
+import type { Raw } from '../support/gateway-talk.ts';
 import {
   byteByByte,
   chunk,
@@ -19,6 +20,7 @@ import {
   type Place,
   type Said,
   type Step,
+  type Talk,
 } from './case.ts';
 
 const x = (): readonly string[] => ['x'];
@@ -39,6 +41,7 @@ function taken(name: string, send: (stream: string) => Uint8Array | string): Cas
 
 const head = (stream: string, more: string): string => `${line(stream)}${TEXT}${more}\r\n`;
 const one = (stream: string, more: string): string => `${head(stream, `${more}Content-Length: 1\r\n`)}x`;
+const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 const X_CHUNK = '1\r\nx\r\n0\r\n\r\n';
 
 /** Writes on, whatever comes, until it is cut. */
@@ -61,6 +64,9 @@ const aBytePerSecond =
 
 /** The request has begun: its head was parsed. */
 const untilItIsThere: Step = ({ until }) => until(({ ingressBytes }) => ingressBytes > 0, 'the request has begun');
+
+const untilItIsAnswered = ({ wire }: Talk): Promise<true> =>
+  wire.until(() => (wire.received.length > 0 ? true : undefined), 'the answer');
 
 const headers: readonly Case[] = [
   refused('3,000 headers', (s) => one(s, 'a: b\r\n'.repeat(3000)), 'HEADERS_TOO_LARGE'),
@@ -140,6 +146,12 @@ const lengths: readonly Case[] = [
         hidden(stream),
       ),
     ],
+    gets: [200, 'closed'],
+    moves: 'answers2xx',
+  },
+  {
+    name: 'a GET with chunks that, behind its answer, turn out to be none',
+    send: () => [`GET /healthz HTTP/1.1\r\nHost: x\r\n${CHUNKED}\r\n`, untilItIsAnswered, 'zz\r\n'],
     gets: [200, 'closed'],
     moves: 'answers2xx',
   },
@@ -250,14 +262,32 @@ const targets: readonly Case[] = [
 
 const poll = (stream: string): string => get(`/v1/streams/${stream}/records?waitMs=60000`);
 
+async function storedLarge(wire: Raw, stream: string): Promise<{ firstOffset: number }> {
+  wire.write(post(stream, TEXT, 'r'.repeat(MIB)));
+  return JSON.parse((await wire.answer()).text) as { firstOffset: number };
+}
+
 /** Stores a record of 1 MiB, and asks for it again and again without reading an answer. */
 const deaf =
   (stream: string): Step =>
   async ({ wire }) => {
-    wire.write(post(stream, TEXT, 'r'.repeat(MIB)));
-    const { firstOffset } = JSON.parse((await wire.answer()).text) as { firstOffset: number };
+    const { firstOffset } = await storedLarge(wire, stream);
     wire.socket.pause();
     wire.write(get(`/v1/streams/${stream}/records?from=${firstOffset}`).repeat(17));
+  };
+
+/** Asks for a page of 1 MiB with a body that turns out to be none once the page has begun to come. */
+const rubbishBehindAPage =
+  (stream: string): Step =>
+  async (talk) => {
+    const { wire } = talk;
+    const { firstOffset } = await storedLarge(wire, stream);
+    wire.write(`GET /v1/streams/${stream}/records?from=${firstOffset} HTTP/1.1\r\nHost: x\r\n${CHUNKED}\r\n`);
+    await untilItIsAnswered(talk);
+    wire.socket.pause();
+    wire.write('zz\r\n');
+    await talk.figures();
+    wire.socket.resume();
   };
 
 const time: readonly Case[] = [
@@ -284,6 +314,13 @@ const time: readonly Case[] = [
     stores: () => ['r'.repeat(MIB)],
   },
   {
+    name: 'a GET with chunks that, while its page is sent, turn out to be none',
+    send: ({ stream }) => [rubbishBehindAPage(stream)],
+    gets: [200, 'closed'],
+    moves: 'answers2xx',
+    stores: () => ['r'.repeat(MIB)],
+  },
+  {
     name: 'rubbish without end behind a refused Transfer-Encoding',
     send: ({ stream }) => [head(stream, 'Transfer-Encoding: gzip\r\n'), goesOn('\xff'.repeat(4096))],
     gets: ['BAD_REQUEST', 'closed'],
@@ -299,6 +336,13 @@ const time: readonly Case[] = [
     name: 'a body of which a byte comes each second: 35 s',
     send: ({ stream }) => [head(stream, 'Content-Length: 1000\r\n'), aBytePerSecond('x'.repeat(1000))],
     gets: ['REQUEST_TIMEOUT', 'closed'],
+    full: true,
+  },
+  {
+    name: 'a GET that is answered, and whose body does not come: 35 s',
+    send: () => ['GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n'],
+    gets: [200, 'closed'],
+    moves: 'answers2xx',
     full: true,
   },
   {

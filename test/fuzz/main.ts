@@ -1,6 +1,6 @@
 // `npm run test:fuzz [-- --quick] [--target NAME] [--seed N] [--executions N] [--only FILE] [--save]`: everything that parses bytes
-// from outside, fed with bytes that are wrong. One table; bench/out/fuzz.json. Exit 1 on a finding, or where a target did less than
-// it should; 2 for arguments that mean nothing.
+// from outside, fed with bytes that are wrong. One table; bench/out/fuzz.json, of a quick run fuzz-quick.json. Exit 1 on a finding, or
+// where a target did less than it should; 2 for arguments that mean nothing.
 //
 // `--only` tries one saved input again; `--save` writes the corpus anew.
 
@@ -79,9 +79,10 @@ async function main(): Promise<number> {
     const quick = targets.find((t) => t.name === name)?.quick ?? QUICK_NATIVE;
     return given ?? (values.quick ? quick : FULL_EXECUTIONS);
   };
-  // A part of it is not all of it: its figures lie beside.
+  // A part of it is not all of it, nor is a quick run: their figures lie beside.
   const isAll = wanted === undefined && given === undefined;
-  const report = new Report(isAll ? 'fuzz' : 'fuzz-part', false, root, root, { ...values, targets: chosen });
+  const name = isAll ? (values.quick ? 'fuzz-quick' : 'fuzz') : 'fuzz-part';
+  const report = new Report(name, false, root, root, { ...values, targets: chosen });
   report.begin(['each target: at least as many executions as stated, no finding']);
   const rows: Row[] = [];
   for (const name of chosen) {

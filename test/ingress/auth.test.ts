@@ -89,8 +89,13 @@ t.test('a wrong file is refused with its line, and shows no token', async (t) =>
     ['short', file(`${hex('x').slice(1)} shop`), /:1: .*expected/],
     ['not hex', file(`${hex('x').slice(1)}g shop`), /:1: .*expected/],
     ['two names', file(`${good} b`), /:1: .*expected/],
-    ['name', file('', good.replace(/a$/, '../a')), /:2: .*expected a name.*got '\.\.\/a'$/],
-    ['name with a control character', file(`${hex('x')} a\u0000b`), /:1: .*expected a name.*'a\\u0000b'$/],
+    [
+      'name',
+      file('', good.replace(/a$/, '../a')),
+      /:2: .*expected a name of 1 to 200 of A-Z a-z 0-9 \. _ - and a letter or digit first$/,
+    ],
+    ['name with a control character', file(`${hex('x')} a\u0000b`), /:1: .*expected a name.*first$/],
+    ['a token as name', file(`${hex('x')} my-secret-token!`), /:1: .*expected a name.*first$/],
     ['the same twice', file(good, '#', line('good', 'b')), /:3: .*the same token is in line 1 already$/],
     ['nothing', file(''), /expected at least one token$/],
     ['comments only', file(`# ${good}`), /expected at least one token$/],
@@ -100,8 +105,9 @@ t.test('a wrong file is refused with its line, and shows no token', async (t) =>
       /:1001: .*at most 1000/,
     ],
     ['missing', join(root, 'gone'), /gone: option 'tokens': expected a readable file, got: ENOENT/],
-    ['directory', root, /expected a readable file, got: EISDIR/],
-    ['endless', '/dev/zero', /expected at most 1048576 bytes$/],
+    ['directory', root, /expected a readable file, got: it is no regular file$/],
+    ['endless', '/dev/zero', /expected a readable file, got: it is no regular file$/],
+    ['large', file('#'.repeat(1024 * 1024 + 1)), /expected at most 1048576 bytes$/],
   ];
   for (const [name, path, message] of cases) {
     try {

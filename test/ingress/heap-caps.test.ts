@@ -110,6 +110,11 @@ t.test(
       }
     };
     const asked = await Promise.allSettled(Array.from({ length: 64 }, client));
+    const oneMore = await post('one.more', 'k');
+    const counted = /too_many_streams_total(?:\{[^}]*\})? (\d+)/.exec(
+      await (await fetch(`${url}/metrics`)).text(),
+    )?.[1];
+    t.strictSame([oneMore, counted], [409, '1'], 'a stream too many is refused, and counted');
     agent.destroy();
     child.kill('SIGTERM');
     const { code, signal, lines } = await child.ended;

@@ -241,6 +241,7 @@ t.test('slow clients: 408 for a head and for a body that do not come, and nothin
     await until(() => g.count('connections') === 0, `${what}: it is gone`);
     await g.isAtRest(t, what);
   }
+  t.equal(g.count('timedOut'), cases.length, 'each is counted');
   // A byte at a time: it goes on, and takes too long.
   const drip = await Raw.connect(g.port);
   drip.write(head('s', 10_000));

@@ -113,8 +113,8 @@ t.test('a trace is read from its column of times', async (t) => {
   writeFileSync(join(dir, 'a.csv'), '1\n2\n');
   t.strictSame([...readTrace(join(dir, 'a.csv'))], [0, 1000]);
   t.throws(() => readTrace(join(dir, 'gone')), { code: 'INVALID_OPTION', message: /gone: option 'trace'.*ENOENT/ });
-  t.throws(() => readTrace(dir), { code: 'INVALID_OPTION', message: /EISDIR/ });
-  t.throws(() => readTrace('/dev/zero'), { code: 'INVALID_OPTION', message: /at most/ });
+  t.throws(() => readTrace(dir), { code: 'INVALID_OPTION', message: /it is no regular file$/ });
+  t.throws(() => readTrace('/dev/zero'), { code: 'INVALID_OPTION', message: /it is no regular file$/ });
 });
 
 t.test('the Azure trace', { skip: existsSync(azure) ? false : 'no ../shared/data here' }, async (t) => {

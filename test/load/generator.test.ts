@@ -116,6 +116,8 @@ t.test('overload: what never got its turn is counted, and not left out of the la
   t.ok(Math.abs(tally.accepted - 200) <= 2, `${tally.accepted} of 400: the capacity is 50/s`);
   t.equal(report.limit, 'target');
   t.equal(report.offered.recordsPerSecond, 100, 'offered is what was asked for');
+  t.equal(report.sent.requests, tally.sent, 'sent is what reached it');
+  t.ok(Math.abs(report.heldMs.p50 - 40) <= 1, `each held for 40 ms, however late it was sent: ${report.heldMs.p50}`);
   t.ok(report.accepted.recordsPerSecond < 51);
   t.ok(near(report.latencyMs.max, 2000), `the last accepted had waited for half of the time: ${report.latencyMs.max}`);
   t.equal(tally.offeredLatencyUs.count, 400);

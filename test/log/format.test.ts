@@ -143,6 +143,8 @@ for (const [name, ops] of Object.entries(implementations)) {
     });
     const some = decodeRecords(batch, header, { from: 1002, stream: 'a' });
     t.same(Array.isArray(some) && some.map((r) => r.offset), [1002, 1004], 'filter by stream and offset');
+    const one = decodeRecords(batch, header, { from: 1002, stream: 'a', most: 1 });
+    t.same(Array.isArray(one) && one.map((r) => r.offset), [1002], 'and no more than so many');
   });
 }
 
@@ -292,6 +294,10 @@ t.test('index: round trip; every flip and every cut is rejected', async (t) => {
     [499, 500, 509, 510, 512, 513].map((o) => back.batchAt(o)),
     [0, 0, 0, 1, 1, 2],
   );
+  const one = SegmentIndex.decode(io, bytes, 'bcd');
+  t.same('invalid' in one || [[...one.streams], one.offsets], [[['bcd', { records: 2, batches: [1] }]], [500, 510]]);
+  const none = SegmentIndex.decode(io, bytes, 'abc');
+  t.same('invalid' in none || [...none.streams], [], 'of a stream that it does not hold');
   let undetected = 0;
   for (let bit = 0; bit < bytes.length * 8; bit++) {
     const copy = bytes.slice();

@@ -38,13 +38,8 @@ export interface StartOptions {
   /** Another Node than this one. */
   readonly node?: string;
   readonly nodeFlags?: readonly string[];
-  /** Default: that of this process, without the loader that tap puts into it: with that one Node 20 keeps twice as much on the heap. */
+  /** Default: that of this process. */
   readonly env?: NodeJS.ProcessEnv;
-}
-
-function ownEnvironment(): NodeJS.ProcessEnv {
-  const { NODE_OPTIONS: _, ...env } = process.env;
-  return env;
 }
 
 export class GatewayProcess {
@@ -56,9 +51,10 @@ export class GatewayProcess {
   #err = '';
   #onSaid = (): void => undefined;
 
-  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env = ownEnvironment() }: StartOptions) {
+  constructor({ dir, unix, flags = [], node = process.execPath, nodeFlags = [], env = process.env }: StartOptions) {
     const where = ['--dir', dir, '--http', '127.0.0.1:0', '--tcp', '127.0.0.1:0', '--unix', unix];
-    const child = spawn(node, [...nodeFlags, main, 'serve', ...where, ...flags], {
+    // tap puts a loader into NODE_OPTIONS of whatever is spawned, and with that Node 20 keeps twice as much on the heap.
+    const child = spawn('env', ['-u', 'NODE_OPTIONS', node, ...nodeFlags, main, 'serve', ...where, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env,
     });
