@@ -16,7 +16,6 @@ import { LaneProducer, type Frames } from '../platform/lane-producer.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
 import {
-  acknowledgeRun,
   jobOfFrames,
   jobOfPayloads,
   keepOwnCopy,
@@ -29,6 +28,7 @@ import {
   type Job,
   type Payload,
 } from './job.ts';
+import { PendingJobs } from './pending.ts';
 import { Stages } from './stages.ts';
 
 /** A lane on its way to another thread: structured-cloneable. */
@@ -38,20 +38,15 @@ export interface LaneHandle {
   readonly limits: Pick<LogOptions, 'maxRecordBytes' | 'maxWaitingBytes'>;
 }
 
-/** Settled jobs that may stand at the front of the list before it is cut. */
-const FORGET_JOBS = 256;
-
 export class Lane {
   readonly #shared: SharedState;
   readonly #producer: LaneProducer;
   readonly #limits: LaneHandle['limits'];
   readonly #clock: Clock;
   readonly #figures: LaneFigures;
-  readonly #stages: Stages;
   readonly #streams = new Map<string, number>();
-  /** In the lane, not yet acknowledged, oldest first; `#head` counts those done with at the front. */
-  #pending: Job[] = [];
-  #head = 0;
+  /** In the lane, not yet acknowledged. */
+  readonly #pending: PendingJobs;
   readonly #blocked: WaitingQueue<Job>;
   readonly #perTurn: boolean;
   #publishing = false;
@@ -77,7 +72,7 @@ export class Lane {
     this.#blocked = new WaitingQueue(handle.limits.maxWaitingBytes);
     this.#clock = clock;
     this.#figures = laneFigures(handle.lane);
-    this.#stages = new Stages(this.#figures.histograms);
+    this.#pending = new PendingJobs(new Stages(this.#figures.histograms));
     this.#keepAlive = setInterval(() => this.#settle(), KEEP_ALIVE_MS);
     this.#keepAlive.unref();
   }
@@ -142,7 +137,7 @@ export class Lane {
 
   /** True while everything is acknowledged. */
   get isIdle(): boolean {
-    return this.#unacknowledged === 0 && this.#blocked.length === 0;
+    return this.#pending.length === 0 && this.#blocked.length === 0;
   }
 
   /** Age of the oldest record that is not yet acknowledged, in ms; 0 where there is none. */
@@ -169,15 +164,11 @@ export class Lane {
   }
 
   async #close(): Promise<void> {
-    while (this.#blocked.length > 0 || this.#unacknowledged > 0) {
+    while (this.#blocked.length > 0 || this.#pending.length > 0) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
     }
     clearInterval(this.#keepAlive);
     this.#producer.close();
-  }
-
-  get #unacknowledged(): number {
-    return this.#pending.length - this.#head;
   }
 
   #context(stream: string): { known: boolean; maxRecordBytes: number; startedMs: number } {
@@ -256,7 +247,7 @@ export class Lane {
       job.put = i;
     }
     if (from === 0 && job.put > 0) {
-      if (this.#unacknowledged === 0) this.#figures.oldestMs = job.startedMs;
+      if (this.#pending.length === 0) this.#figures.oldestMs = job.startedMs;
       this.#pending.push(job);
     }
     if (job.put > from) this.#publish();
@@ -316,7 +307,7 @@ export class Lane {
     for (;;) {
       const seen = Atomics.load(this.#producer.signalWords, this.#producer.signalIndex);
       this.#settle();
-      if (this.#unacknowledged === 0 && this.#blocked.length === 0) break;
+      if (this.#pending.length === 0 && this.#blocked.length === 0) break;
       await signalled(this.#producer.signalWords, this.#producer.signalIndex, seen);
     }
     this.#watching = false;
@@ -330,42 +321,20 @@ export class Lane {
     if (failure === undefined) this.#unblock();
     else this.#rejectAll(failure);
     this.#showQueue();
-    if (this.#blocked.length === 0 || this.#unacknowledged === 0)
+    if (this.#blocked.length === 0 || this.#pending.length === 0)
       for (const wake of this.#idleWaiters.splice(0)) wake();
   }
 
   /** What is not acknowledged, for whoever looks from another thread. */
   #showQueue(): void {
     this.#figures.setWaiting(this.#blocked.records, this.#blocked.bytes);
-    this.#figures.oldestMs = (this.#pending[this.#head] ?? this.#blocked.first)?.startedMs ?? 0;
+    this.#figures.oldestMs = (this.#pending.first ?? this.#blocked.first)?.startedMs ?? 0;
   }
 
   #readAcks(): void {
     const run = this.#run;
-    while (this.#producer.nextAck(run)) {
-      this.#stages.begin(run, this.#clock.monotonicMs());
-      while (run.records > 0) {
-        const job = this.#pending[this.#head];
-        const taken = Math.min(run.records, job.put - job.acked);
-        acknowledgeRun(job, run.firstOffset, taken);
-        run.firstOffset += taken;
-        run.records -= taken;
-        this.#stages.add(job.startedMs, taken);
-        if (job.acked < job.records) break;
-        const { firstOffset, runs } = job;
-        const lastOffset = run.firstOffset - 1;
-        job.resolve(runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs });
-        this.#head++;
-      }
-      this.#stages.end();
-    }
-    if (this.#head === this.#pending.length) {
-      this.#pending.length = 0;
-      this.#head = 0;
-    } else if (this.#head > FORGET_JOBS) {
-      this.#pending = this.#pending.slice(this.#head);
-      this.#head = 0;
-    }
+    while (this.#producer.nextAck(run)) this.#pending.acknowledge(run, this.#clock.monotonicMs());
+    this.#pending.forget();
   }
 
   #unblock(): void {
@@ -389,9 +358,7 @@ export class Lane {
   }
 
   #rejectAll(failure: SpillwayError): void {
-    const jobs = new Set([...this.#pending.slice(this.#head), ...this.#blocked.takeAll()]);
-    this.#pending = [];
-    this.#head = 0;
+    const jobs = new Set([...this.#pending.takeAll(), ...this.#blocked.takeAll()]);
     for (const job of jobs) {
       clearTimeout(job.timer);
       job.reject(failure);

@@ -1,6 +1,8 @@
 // One lane: a single-producer single-consumer ring of variable-length frames in a SharedArrayBuffer.
 // Promises: at most one thread writes and one reads; order is kept; a frame is contiguous, so bytes can be gathered
-// from it without being put together again; nothing is allocated per record; memory is laneBytes + 146 KiB, for ever.
+// from it without being put together again; nothing is allocated per record; memory is laneBytes + 146 KiB, for ever:
+// 40 KiB of acknowledgement runs and six histograms of 17.5 KiB. With half the buckets quantiles would be off by 3.1 %, not 1.6 %,
+// to save 53 KiB: 0.3 % of a lane of 16 MiB.
 //
 // Map (bytes; cursors of different writers 128 apart):
 //      0  STATE      i32  0 free · 1 taken by a producer · 2 closed by it
