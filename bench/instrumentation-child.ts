@@ -1,55 +1,51 @@
-// One run of bench:instrumentation, in whichever build it stands: appends for a time, and prints what that took as JSON.
-//   instrumentation-child.js DIR SECONDS RECORD_BYTES GROUP_RECORDS
+// One side of bench:instrumentation, in whichever build it stands: appends a turn of records each time it is told to, and says what
+// that took. Over the channel of node:child_process: 'turn' → Turn, 'end' → Total.
+//   instrumentation-child.js DIR RECORD_BYTES GROUP_RECORDS TURN_RECORDS
 
 import { open } from '../src/index.ts';
 import { PayloadCycle, SEED } from './lib/payloads.ts';
 import { produce } from './lib/producer.ts';
 
-export interface Measured {
-  readonly io: string;
-  readonly recordsPerSecond: number;
+export interface Turn {
   /** Of all threads, user and system. */
-  readonly cpuUsPerRecord: number;
+  readonly cpuUs: number;
+  readonly tookMs: number;
+}
+
+export interface Total {
+  readonly io: string;
   readonly records: number;
   /** Of the latency histogram. */
   readonly samples: number;
 }
 
-const WARM_UP_MS = 1000;
-/** Records appended between two looks at the clock. */
-const TURN_RECORDS = 50_000;
-
-const [dir, secondsText, bytesText, groupText] = process.argv.slice(2);
-const groupRecords = Number(groupText);
+const [dir, ...numbers] = process.argv.slice(2);
+const [recordBytes, groupRecords, turnRecords] = numbers.map(Number);
+const cycle = new PayloadCycle(recordBytes, groupRecords, SEED);
+const groups = turnRecords / groupRecords;
 // Few segments, which go round: zeros are written in the warm-up alone.
-const log = await open({ dir, window: { lingerMs: 0 }, segmentBytes: '16MiB', retentionBytes: '48MiB' });
-const cycle = new PayloadCycle(Number(bytesText), groupRecords, SEED);
-const groups = Math.ceil(TURN_RECORDS / groupRecords);
+const log = await open({ dir, window: { lingerMs: 0 }, segmentBytes: '8MiB', retentionBytes: '24MiB' });
 let from = 0;
 
-async function appendFor(ms: number): Promise<void> {
-  const untilMs = performance.now() + ms;
-  while (performance.now() < untilMs) {
-    await produce(log, 'p0', cycle, from, groups);
-    from += groups;
-  }
+async function turn(): Promise<Turn> {
+  const startedMs = performance.now();
+  const before = process.cpuUsage();
+  await produce(log, 'p0', cycle, from, groups);
+  const { user, system } = process.cpuUsage(before);
+  from += groups;
+  return { cpuUs: user + system, tookMs: performance.now() - startedMs };
 }
 
-await appendFor(WARM_UP_MS);
-const warm = from;
-const startedMs = performance.now();
-const cpuBefore = process.cpuUsage();
-await appendFor(Number(secondsText) * 1000);
-const { user, system } = process.cpuUsage(cpuBefore);
-const tookMs = performance.now() - startedMs;
-const measured = (from - warm) * groupRecords;
-const { io, latency } = log.stats();
-await log.close();
-const result: Measured = {
-  io,
-  recordsPerSecond: (measured / tookMs) * 1000,
-  cpuUsPerRecord: (user + system) / measured,
-  records: from * groupRecords,
-  samples: latency.count,
-};
-process.stdout.write(JSON.stringify(result));
+async function end(): Promise<Total> {
+  const { io, latency } = log.stats();
+  await log.close();
+  return { io, records: from * groupRecords, samples: latency.count };
+}
+
+// A rejection is unhandled here: it ends this process with an error, and with that the bench.
+process.on('message', (word: 'turn' | 'end') => {
+  void (word === 'turn' ? turn() : end()).then((answer) => {
+    process.send!(answer);
+    if (word === 'end') process.disconnect();
+  });
+});

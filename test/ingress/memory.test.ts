@@ -42,6 +42,7 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
     ['maxWaitingBytes', sum({ maxWaitingBytes: '128MiB' }), 64 * MIB],
     ['segmentBytes', sum({ segmentBytes: '512MiB' }), MIB],
     ['dedupeKeys', sum({}, { dedupeKeys: 1_000_000 }), 250 * MIB],
+    ['recordArrivals', sum({}, { recordArrivals: 'a.csv' }), 3 * 32_768 * 8],
     ['decodeThreads', sum({}, { decodeThreads: 2 }), 2 * MIB + 15 * MIB + 16 * MIB + 8 * MIB],
     ['acceptThreads', sum({}, { acceptThreads: 2 }), 168 * MIB + 20 * MIB + 32 * MIB + 40 * MIB],
   ];
