@@ -116,17 +116,12 @@ export class Gateway {
       const caps = heapCaps(log.options, options);
       const counters = createCounters(threads);
       const lanes = Array.from({ length: threads }, () => log.lane());
-      const rings: SharedArrayBuffer[] = [];
       const { recordArrivals: path } = options;
+      const rings = path === undefined ? [] : lanes.map(() => createArrivalRing());
       if (path !== undefined) {
         const file = await createArrivalFile(path);
-        rings.push(...lanes.map(createArrivalRing));
-        arrivals = new ArrivalFile(
-          path,
-          file,
-          rings.map((ring) => new ArrivalRing(ring)),
-          logger,
-        );
+        const readers = rings.map((ring) => new ArrivalRing(ring));
+        arrivals = new ArrivalFile(path, file, readers, logger);
       }
       const dataOf = (thread: number, at: GatewayOptions): AcceptData => ({
         options: at,
@@ -198,8 +193,8 @@ export class Gateway {
     const closed = Promise.allSettled(this.#acceptors.map((a) => a.close()));
     try {
       await this.log.close();
-    } finally {
       await closed;
+    } finally {
       await this.#arrivals?.close();
     }
     return left;
