@@ -47,7 +47,7 @@ RUN mkdir /data /etc/spillway && chown node:node /data && chmod 750 /data
 
 # Options of the gateway; each can be set again by -e, by a file (SPILLWAY_CONFIG), or behind `serve`.
 #   DRAIN_MS   below the ten seconds after which docker stop kills, so that the report of what is left is still written
-#   the others make the memory sum 240 MiB, for a container of 256 MiB in which the health check runs as well
+#   the others make the memory sum 239 MiB, for a container of 256 MiB in which the health check runs as well
 # The heap caps that belong to them are in NODE_OPTIONS: V8 takes them only when it starts, and left alone takes more than the
 # container has. Whoever sets other options sets other caps; `serve` says which, and does not start with larger ones.
 # MALLOC_… are glibc's: left alone it keeps freed bodies in an arena for each thread, up to 40 MiB more (docs/operate.md).
@@ -62,7 +62,7 @@ ENV NODE_ENV=production \
     SPILLWAY_DRAIN_MS=8000 \
     SPILLWAY_LANE_BYTES=8MiB \
     SPILLWAY_MAX_WAITING_BYTES=4MiB \
-    SPILLWAY_INGRESS_BYTES=10MiB \
+    SPILLWAY_INGRESS_BYTES=9MiB \
     SPILLWAY_DECODED_BODY_BYTES=8MiB \
     SPILLWAY_MAX_CONNECTIONS=128 \
     SPILLWAY_DEDUPE_KEYS=25000

@@ -259,6 +259,13 @@ export const gatewayOptionTable = [
       'How long a SIGTERM waits for requests and connections before it reports what is left and cuts it; it ends with 1 if requests were left.',
   },
   {
+    name: 'recordArrivals',
+    flag: '--record-arrivals',
+    type: 'string',
+    default: 'off',
+    sentence: 'New file (CSV) for times and sizes of what arrives, at most 64 MiB, without contents or names. Or off.',
+  },
+  {
     name: 'logLevel',
     flag: '--log-level',
     type: 'choice',

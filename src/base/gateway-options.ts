@@ -51,6 +51,7 @@ export interface GatewayOptions {
   readonly tlsClientCa: string | undefined;
   readonly memoryLimit: number;
   readonly drainMs: number;
+  readonly recordArrivals: string | undefined;
   readonly logLevel: string;
   readonly streams: Readonly<Record<string, StreamOptions>>;
 }

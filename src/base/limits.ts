@@ -107,6 +107,10 @@ export const READ_REST_BEHIND_MS = 100;
 export const READ_PAGE_RECORDS = 10_000;
 /** Longest long poll. */
 export const READ_WAIT_MS = 60_000;
+/** Arrivals of one accept thread that may wait to be written down: a power of two. Those of 0.2 s at 160,000 a second. */
+export const ARRIVAL_ROWS = 32_768;
+/** Largest trace of arrivals, written or read: 1.5 million rows as a gateway writes them. */
+export const MAX_TRACE_BYTES = 64 * 1024 * 1024;
 /** Bad records that an answer describes; more are only counted. */
 export const BAD_RECORDS_SHOWN = 20;
 

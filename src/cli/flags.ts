@@ -69,7 +69,12 @@ const placeholder: Record<OptionSpec['type'], string> = {
   string: 'FILE',
 };
 /** Texts that are no files. */
-const placeholderOf: Readonly<Record<string, string>> = { dir: 'DIR', http: 'HOST:PORT', tcp: 'HOST:PORT' };
+const placeholderOf: Readonly<Record<string, string>> = {
+  dir: 'DIR',
+  http: 'HOST:PORT',
+  tcp: 'HOST:PORT',
+  token: 'TOKEN',
+};
 
 /** Adds a flag for every option of a table. None has a default here: what is not given stays undefined. */
 export function addFlags(command: Command, table: readonly OptionSpec[]): Command {

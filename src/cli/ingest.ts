@@ -7,7 +7,7 @@ import { WAITER_OVERHEAD_BYTES } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
 import type { LogOptionsInput } from '../base/options.ts';
 import { SpillwayLog } from '../pipeline/open.ts';
-import type { LogStats } from '../pipeline/view.ts';
+import type { LogStats } from '../pipeline/log-stats.ts';
 import { LineSplitter, type LongLine } from './lines.ts';
 import { count, figure, milliseconds, printJson, printTable } from './output.ts';
 import { Progress } from './progress.ts';

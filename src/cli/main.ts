@@ -12,6 +12,7 @@ import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
 import { addServeFlags } from './serve-flags.ts';
+import { addTopFlags, DEFAULT_TOP_URL } from './top-flags.ts';
 
 const packageJson = new URL('../../../package.json', import.meta.url);
 const { version } = JSON.parse(readFileSync(packageJson, 'utf8')) as { version: string };
@@ -122,6 +123,15 @@ function program(): Command {
     .option('--json', 'print one JSON object as the last line')
     .action(async (o: Record<string, unknown>) => {
       status = await (await import('./load.ts')).loadCommand(o, o['json'] === true);
+    });
+
+  addTopFlags(
+    root.command('top').description('watch a running gateway: rates, latency by stage, batches, queue, drops'),
+  )
+    .argument('[url]', 'where the gateway is', DEFAULT_TOP_URL)
+    .option('--once', 'one snapshot of one interval, as plain text; the same where stdout is no terminal')
+    .action(async (url: string, o: Record<string, unknown>) => {
+      status = await (await import('./top.ts')).topCommand(url, o);
     });
 
   root

@@ -135,6 +135,16 @@ function positionOf(frames: Uint8Array, from: number, records: number): number {
   return at;
 }
 
+/** Payload bytes of checked frames together, without headers, keys and padding. */
+export function payloadBytesOf(frames: Uint8Array): number {
+  const v = viewOf(frames);
+  let sum = 0;
+  for (let at = 0; at < frames.length; at += frameBytes(v.getUint16(at + 14, true), v.getUint32(at, true))) {
+    sum += v.getUint32(at, true);
+  }
+  return sum;
+}
+
 /** Payloads of checked frames, as views. */
 export function payloadsOf(frames: Uint8Array): Uint8Array[] {
   const v = viewOf(frames);

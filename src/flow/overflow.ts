@@ -19,6 +19,7 @@ import { Chain, type Link } from './chain.ts';
 export interface WaitingAppend {
   /** What it counts for the bound; the same for as long as it waits. */
   readonly bytes: number;
+  readonly records: number;
   /** Records of it that are in the lane already; above 0 for the first one at most. */
   readonly put: number;
   /** Without a policy it blocks. */
@@ -37,6 +38,7 @@ export class WaitingQueue<T extends WaitingAppend> {
   readonly #droppable = new Chain<T>();
   readonly #places = new Map<T, Places<T>>();
   #bytes = 0;
+  #records = 0;
   #droppableBytes = 0;
 
   constructor(maxBytes: number) {
@@ -50,6 +52,11 @@ export class WaitingQueue<T extends WaitingAppend> {
   /** Sum of those that wait. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Records of them that are not in the lane yet. */
+  get records(): number {
+    return this.#records - (this.first?.put ?? 0);
   }
 
   /** Who is next. */
@@ -78,6 +85,7 @@ export class WaitingQueue<T extends WaitingAppend> {
     const droppable = append.admission.overflow === 'drop-oldest' ? this.#droppable.push(append) : undefined;
     this.#places.set(append, { inOrder: this.#inOrder.push(append), droppable });
     this.#bytes += append.bytes;
+    this.#records += append.records;
     if (droppable !== undefined) this.#droppableBytes += append.bytes;
   }
 
@@ -124,6 +132,7 @@ export class WaitingQueue<T extends WaitingAppend> {
     this.#places.delete(append);
     this.#inOrder.remove(places.inOrder);
     this.#bytes -= append.bytes;
+    this.#records -= append.records;
     if (places.droppable !== undefined) {
       this.#droppable.remove(places.droppable);
       this.#droppableBytes -= append.bytes;

@@ -23,6 +23,7 @@ import { Watermark } from '../flow/watermark.ts';
 import { Lane, type LaneHandle } from '../pipeline/lane.ts';
 import { LogView, type LogViewHandle } from '../pipeline/view.ts';
 import { Answers } from './answers.ts';
+import { ArrivalRing } from './arrival-ring.ts';
 import { Tokens } from './auth.ts';
 import { Counters } from './counters.ts';
 import { DecodePool } from './decode-pool.ts';
@@ -48,6 +49,8 @@ export interface AcceptData {
   readonly view: LogViewHandle;
   readonly lane: LaneHandle;
   readonly counters: SharedArrayBuffer;
+  /** Where it records arrivals, if it does. */
+  readonly arrivals?: SharedArrayBuffer;
   /** Heap of an accept thread that is not the main one, and of one that decodes. */
   readonly heapLimits: ResourceLimits;
   readonly decodeLimits: ResourceLimits;
@@ -140,6 +143,7 @@ export class Accept {
       dedupe,
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
       counters,
+      arrivals: data.arrivals === undefined ? undefined : new ArrivalRing(data.arrivals),
       report: new Report(view, data.counters),
       log,
       clock: systemClock,

@@ -9,6 +9,7 @@ export const counterNames = [
   'aborted', // requests whose client went away before it was answered
   'records', // acknowledged to clients, all protocols
   'recordBytes',
+  'arrivalsLost', // requests and frames that --record-arrivals has no row of, as the file could not keep up
   'duplicates', // records that were there already
   'frames', // APPEND frames of the framed protocol
   'connections', // open now

@@ -1,4 +1,4 @@
-// The files that the gateway's options name: read at the start, and by whoever wants to know whether it would start.
+// The files that the gateway's options name: looked at at the start, and by whoever wants to know whether it would start.
 
 import tls, { type TlsOptions } from 'node:tls';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
@@ -6,6 +6,7 @@ import type { GatewayOptions } from '../base/gateway-options.ts';
 import { HANDSHAKE_TIMEOUT_MS } from '../base/limits.ts';
 import { compileSchema } from '../codec/schema.ts';
 import { readBounded } from '../platform/bounded-file.ts';
+import { checkAbsent } from './arrival-file.ts';
 import { Tokens } from './auth.ts';
 
 /** A bundle of every authority there is takes a quarter of it. */
@@ -51,4 +52,6 @@ export function checkFiles(options: GatewayOptions): void {
   checkSchemas(options);
   if (options.tokens !== undefined) void new Tokens(options.tokens);
   tlsOf(options);
+  const { recordArrivals: path } = options;
+  if (path !== undefined) checkAbsent(path);
 }

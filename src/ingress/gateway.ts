@@ -11,6 +11,8 @@ import { SpillwayLog } from '../pipeline/open.ts';
 import type { LogView } from '../pipeline/view.ts';
 import { Accept, type AcceptData, type Left, type Listening } from './accept.ts';
 import { AcceptThread, type Acceptor } from './accept-thread.ts';
+import { ArrivalFile, createArrivalFile } from './arrival-file.ts';
+import { ArrivalRing, createArrivalRing } from './arrival-ring.ts';
 import { createCounters } from './counters.ts';
 import { LogStateLines, STATE_LOOK_MS } from './log-state.ts';
 import { heapCaps } from './memory.ts';
@@ -57,6 +59,7 @@ export class Gateway {
   readonly #report: Report;
   readonly #logger: Logger;
   readonly #stateTimer: NodeJS.Timeout;
+  readonly #arrivals: ArrivalFile | undefined;
   readonly listening: Listening;
   #ending: Promise<Left> | undefined;
 
@@ -67,6 +70,7 @@ export class Gateway {
     report: Report,
     logger: Logger,
     listening: Listening,
+    arrivals: ArrivalFile | undefined,
   ) {
     this.log = log;
     this.#options = options;
@@ -76,6 +80,7 @@ export class Gateway {
     const lines = new LogStateLines(log.view, logger);
     this.#stateTimer = setInterval(() => lines.look(), STATE_LOOK_MS).unref();
     this.listening = listening;
+    this.#arrivals = arrivals;
   }
 
   /**
@@ -97,6 +102,7 @@ export class Gateway {
     const maxLanes = Math.max(logOptions.maxLanes ?? 0, threads + 1);
     const log = await SpillwayLog.open({ ...logOptions, maxLanes });
     const acceptors: Acceptor[] = [];
+    let arrivals: ArrivalFile | undefined;
     try {
       const table = new DedupeTable({ maxKeys: options.dedupeKeys, maxAgeMs: options.dedupeMs }, () =>
         systemClock.wallMs(),
@@ -110,6 +116,13 @@ export class Gateway {
       const caps = heapCaps(log.options, options);
       const counters = createCounters(threads);
       const lanes = Array.from({ length: threads }, () => log.lane());
+      const { recordArrivals: path } = options;
+      const rings = path === undefined ? [] : lanes.map(() => createArrivalRing());
+      if (path !== undefined) {
+        const file = await createArrivalFile(path);
+        const readers = rings.map((ring) => new ArrivalRing(ring));
+        arrivals = new ArrivalFile(path, file, readers, logger);
+      }
       const dataOf = (thread: number, at: GatewayOptions): AcceptData => ({
         options: at,
         maxRecordBytes: log.options.maxRecordBytes,
@@ -117,6 +130,7 @@ export class Gateway {
         view: log.view.handle,
         lane: lanes[thread],
         counters,
+        ...(path === undefined ? {} : { arrivals: rings[thread] }),
         heapLimits: caps.accept,
         decodeLimits: caps.decode,
         thread,
@@ -133,9 +147,10 @@ export class Gateway {
         const where = await acceptor.listen();
         listening ??= where;
       }
-      return new Gateway(log, options, acceptors, new Report(log.view, counters), logger, listening!);
+      return new Gateway(log, options, acceptors, new Report(log.view, counters), logger, listening!, arrivals);
     } catch (error) {
       await Promise.allSettled(acceptors.map((a) => a.close()));
+      await arrivals?.discard();
       await log.close().catch(() => undefined);
       throw error;
     }
@@ -176,8 +191,12 @@ export class Gateway {
     clearInterval(this.#stateTimer);
     // What still waits would wait for ever on a full disk: closing the log rejects it.
     const closed = Promise.allSettled(this.#acceptors.map((a) => a.close()));
-    await this.log.close();
-    await closed;
+    try {
+      await this.log.close();
+      await closed;
+    } finally {
+      await this.#arrivals?.close();
+    }
     return left;
   }
 }

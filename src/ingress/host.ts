@@ -13,6 +13,7 @@ import type { Admission, AppendedMany } from '../pipeline/job.ts';
 import type { Lane } from '../pipeline/lane.ts';
 import type { LogView } from '../pipeline/view.ts';
 import type { Answers } from './answers.ts';
+import type { ArrivalRing } from './arrival-ring.ts';
 import type { Tokens } from './auth.ts';
 import type { Counters } from './counters.ts';
 import type { DecodePool } from './decode-pool.ts';
@@ -40,8 +41,10 @@ export interface HostParts {
   readonly dedupe: Dedupe;
   readonly tokens: Tokens | undefined;
   readonly counters: Counters;
+  /** Where arrivals are recorded, if they are. */
+  readonly arrivals: ArrivalRing | undefined;
   /** Figures of the whole gateway, as text for Prometheus and as JSON. */
-  readonly report: { metrics(): string; stats(): unknown };
+  readonly report: { metrics(): string; stats(withHistograms: boolean): unknown };
   readonly log: Logger;
   readonly clock: { monotonicMs(): number };
 }
@@ -112,9 +115,15 @@ export class Host {
     while (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenDone.push(resolve));
   }
 
-  /** Appends, and keeps the books. @throws as `Lane.appendMany` */
-  async append(records: number, bytes: number, start: (lane: Lane) => Promise<AppendedMany>): Promise<AppendedMany> {
-    const { lane, counters, drainRate, clock } = this.parts;
+  /** Appends, and keeps the books. @param payloadBytes `bytes` without framing @throws as `Lane.appendMany` */
+  async append(
+    records: number,
+    bytes: number,
+    start: (lane: Lane) => Promise<AppendedMany>,
+    payloadBytes = (): number => bytes,
+  ): Promise<AppendedMany> {
+    const { lane, counters, drainRate, clock, arrivals } = this.parts;
+    arrivals?.record(clock.monotonicMs(), records, payloadBytes());
     const started = start(lane);
     this.look();
     try {
@@ -172,12 +181,13 @@ export class Host {
 
   /** Brings the figures of this thread up to date that are not counted as things happen. */
   sample(): void {
-    const { lane, counters, budget, answers } = this.parts;
+    const { lane, counters, budget, answers, arrivals } = this.parts;
     const { newest, oldest, blockedTooLong, backlog } = lane.drops;
     counters.set('droppedNewest', newest);
     counters.set('droppedOldest', oldest);
     counters.set('droppedBlockedTooLong', blockedTooLong);
     counters.set('droppedBacklog', backlog);
+    if (arrivals !== undefined) counters.set('arrivalsLost', arrivals.lost);
     counters.set('ingressBytes', budget.usedBytes);
     counters.set('answerBytes', answers.budget.usedBytes);
     counters.set('queuedBytes', lane.queuedBytes);

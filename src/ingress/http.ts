@@ -118,7 +118,10 @@ async function handle(host: Host, req: IncomingMessage, res: ServerResponse): Pr
     if (req.method !== 'GET' && req.method !== 'HEAD') throw notAllowed('GET, HEAD');
     const { report } = host.parts;
     if (route.kind === 'stats' || route.kind === 'metrics') host.sample();
-    if (route.kind === 'stats') return answerJson(host, res, 200, `${JSON.stringify(report.stats())}\n`);
+    if (route.kind === 'stats') {
+      const stats = report.stats(query?.get('histograms') === '1');
+      return answerJson(host, res, 200, `${JSON.stringify(stats)}\n`);
+    }
     if (route.kind === 'metrics') {
       return answer(host, res, 200, report.metrics(), ['content-type', 'text/plain; version=0.0.4; charset=utf-8']);
     }

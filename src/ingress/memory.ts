@@ -23,6 +23,7 @@ import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
 import { answersBytes } from './answers.ts';
+import { ARRIVAL_RING_BYTES } from './arrival-ring.ts';
 import { decodeHeapMiB } from './decode-pool.ts';
 
 const KIB = 1024;
@@ -181,6 +182,12 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     ),
     row('answers to readers', accepts * answersBytes(log.maxRecordBytes), 'maxRecordBytes', 'acceptThreads'),
     row('bodies being decoded', slots * gateway.decodedBodyBytes, 'decodedBodyBytes', 'decodeThreads', 'acceptThreads'),
+    row(
+      'arrivals to be written down',
+      gateway.recordArrivals === undefined ? 0 : accepts * ARRIVAL_RING_BYTES,
+      'recordArrivals',
+      'acceptThreads',
+    ),
     row('windows of the decode threads', decoders * DECODE_WINDOW_BYTES, 'decodeThreads', 'acceptThreads'),
   ].filter(({ bytes }) => bytes > 0);
   const sum = rows.reduce((total, { bytes }) => total + bytes, 0);

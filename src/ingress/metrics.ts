@@ -1,6 +1,8 @@
 // What /metrics and /v1/stats say: the log's figures and those of all accept threads. Prometheus text format 0.0.4.
 
-import type { LogStats, LogView } from '../pipeline/view.ts';
+import type { HistogramImage, LatencyStats } from '../platform/histogram.ts';
+import { stageNames, type HistogramName, type LogStats } from '../pipeline/log-stats.ts';
+import type { LogView } from '../pipeline/view.ts';
 import { counterNames, isGauge, readCounters, type CounterName } from './counters.ts';
 
 /** `bodyBytes` → `body_bytes`. */
@@ -17,16 +19,53 @@ const help: Partial<Record<CounterName, string>> = {
   eventLoopDelayMs: 'Event loop delay of the last second, of the slowest accept thread.',
 };
 
+/** The figures of one histogram, whatever its unit. */
+interface Summary {
+  readonly count: number;
+  readonly sum: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+}
+
+function inUs(l: LatencyStats): Summary {
+  const { count, sumUs: sum, p50Us: p50, p90Us: p90, p99Us: p99, p999Us: p999, maxUs: max } = l;
+  return { count, sum, p50, p90, p99, p999, max };
+}
+
 class Text {
   #lines: string[] = [];
 
   add(name: string, type: 'counter' | 'gauge', value: number, help = '', labels = ''): void {
+    this.#begin(name, type, help);
+    this.#lines.push(`spillway_${name}${labels} ${value}`);
+  }
+
+  /** @param label as in `stage="lane"` */
+  addSummary(name: string, s: Summary, help: string, label = ''): void {
+    this.#begin(name, 'summary', help);
     const full = `spillway_${name}`;
-    if (!this.#lines.includes(`# TYPE ${full} ${type}`)) {
-      if (help !== '') this.#lines.push(`# HELP ${full} ${help}`);
-      this.#lines.push(`# TYPE ${full} ${type}`);
+    const quantiles = [
+      ['0.5', s.p50],
+      ['0.9', s.p90],
+      ['0.99', s.p99],
+      ['0.999', s.p999],
+      ['1', s.max],
+    ] as const;
+    for (const [q, value] of quantiles) {
+      this.#lines.push(`${full}{${label}${label === '' ? '' : ','}quantile="${q}"} ${value}`);
     }
-    this.#lines.push(`${full}${labels} ${value}`);
+    const labels = label === '' ? '' : `{${label}}`;
+    this.#lines.push(`${full}_sum${labels} ${s.sum}`, `${full}_count${labels} ${s.count}`);
+  }
+
+  #begin(name: string, type: string, help: string): void {
+    const line = `# TYPE spillway_${name} ${type}`;
+    if (this.#lines.includes(line)) return;
+    if (help !== '') this.#lines.push(`# HELP spillway_${name} ${help}`);
+    this.#lines.push(line);
   }
 
   toString(): string {
@@ -52,15 +91,23 @@ function addLog(text: Text, s: LogStats): void {
   text.add('log_written_bytes_total', 'counter', s.systemCalls.bytesWritten);
   text.add('log_segments', 'gauge', s.segments);
   text.add('log_retention_failures_total', 'counter', s.retentionFailures);
-  for (const [name, l] of [
-    ['log_latency_us', s.latency],
-    ['log_durable_write_us', s.durableWrite],
-  ] as const) {
-    text.add(name, 'gauge', l.p50Us, 'Since the log was opened.', '{quantile="0.5"}');
-    text.add(name, 'gauge', l.p99Us, '', '{quantile="0.99"}');
-    text.add(name, 'gauge', l.p999Us, '', '{quantile="0.999"}');
-    text.add(name, 'gauge', l.maxUs, '', '{quantile="1"}');
+  text.add('queued_records', 'gauge', s.queue.records, 'Records in the lanes, and waiting for room there.');
+  text.addSummary('log_latency_us', inUs(s.latency), 'From append to durable, per record, since the log was opened.');
+  for (const stage of stageNames) {
+    const help = 'Parts of log_latency_us: lane, window, write, back (docs/operate.md).';
+    text.addSummary('log_stage_us', inUs(s.stages[stage]), help, `stage="${stage}"`);
   }
+  text.addSummary('log_durable_write_us', inUs(s.durableWrite), 'One durable write, since the log was opened.');
+  text.addSummary('log_batch_records', s.batchRecords, 'Records per batch, since the log was opened.');
+  text.addSummary('log_batch_bytes', s.batchBytes, 'Bytes per batch with frame headers, since the log was opened.');
+  text.addSummary('log_batch_age_us', inUs(s.batchAge), 'Age of the oldest record when its batch closed.');
+}
+
+export interface GatewayStats {
+  readonly log: LogStats;
+  readonly gateway: Record<CounterName, number>;
+  /** For whoever wants the quantiles of the time between two looks; only where asked for, as `?histograms=1`. */
+  readonly histograms?: Record<HistogramName, HistogramImage>;
 }
 
 /** Figures of the whole gateway, from any accept thread. */
@@ -73,8 +120,9 @@ export class Report {
     this.#counters = counters;
   }
 
-  stats(): { log: LogStats; gateway: Record<CounterName, number> } {
-    return { log: this.#view.stats(), gateway: readCounters(this.#counters) };
+  stats(withHistograms = false): GatewayStats {
+    const stats = { log: this.#view.stats(), gateway: readCounters(this.#counters) };
+    return withHistograms ? { ...stats, histograms: this.#view.images() } : stats;
   }
 
   metrics(): string {

@@ -7,7 +7,7 @@ import tls, { type TlsOptions } from 'node:tls';
 import { SpillwayError } from '../base/errors.ts';
 import { ALIVE_MS, KEEP_ALIVE_PROBE_MS } from '../base/limits.ts';
 import { APPEND_HEADER_BYTES } from '../codec/frames.ts';
-import { recordBytes } from '../codec/append-frame.ts';
+import { payloadBytesOf, recordBytes } from '../codec/append-frame.ts';
 import { Credits } from '../flow/credits.ts';
 import { tokenDigest } from './auth.ts';
 import type { Host } from './host.ts';
@@ -63,8 +63,11 @@ export class TcpListeners {
         if (waitMs > 0) throw new RateLimited(who, waitMs);
         host.begin();
         try {
-          return await host.append(records, frames.length, (lane) =>
-            lane.appendFrames(stream, frames, records, host.admission(stream), identity),
+          return await host.append(
+            records,
+            frames.length,
+            (lane) => lane.appendFrames(stream, frames, records, host.admission(stream), identity),
+            () => payloadBytesOf(frames),
           );
         } finally {
           host.done();

@@ -1,13 +1,14 @@
-// Arrival times out of a CSV file. The column is the one whose header is `timestamp`, `time`, `ts` or `at`, else the first; a
-// value is a date and time (`2023-11-16 18:17:03.9799600`, `2023-11-16T18:17:03Z`) or a number, since the epoch or since any
-// other moment: seconds, or by its size milli-, micro- or nanoseconds. Only differences count. Rows out of order are put in
-// order. Limits: TRACE_BYTES; no line breaks in quoted fields.
+// Arrival times out of a CSV file, in order. The column is the one whose header is `timestamp`, `time`, `ts` or `at`; without a header
+// the first; a value is a date and time (`2023-11-16 18:17:03.9799600`, `2023-11-16T18:17:03Z`) or a number, since the epoch or since any
+// other moment: seconds, or by its size milli-, micro- or nanoseconds. Only differences count. A header
+// without such a name, and a row earlier than the one before it, are refused: the column may be the wrong one, and any numbers would
+// do as times. Limits: MAX_TRACE_BYTES; no line breaks in quoted fields.
 
 import { SpillwayError, reasonOf } from '../base/errors.ts';
+import { MAX_TRACE_BYTES } from '../base/limits.ts';
 import { show } from '../base/options.ts';
 import { readBounded } from '../platform/bounded-file.ts';
 
-const TRACE_BYTES = 64 * 1024 * 1024;
 const timeColumn = /^(?:timestamp|time|ts|at)$/i;
 const dateTime = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,12}))?\s*(Z|[+-]\d\d:?\d\d)?$/i;
 
@@ -38,6 +39,10 @@ function momentOf(text: string): Moment | undefined {
   return Number.isFinite(number) ? { wholeMs, partMs: number / perMs - wholeMs } : undefined;
 }
 
+function isBefore(a: Moment, b: Moment): boolean {
+  return a.wholeMs < b.wholeMs || (a.wholeMs === b.wholeMs && a.partMs < b.partMs);
+}
+
 function fieldsOf(line: string): string[] {
   const fields = [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)];
   return fields.map((m) => (m[1]?.replaceAll('""', '"') ?? m[2]).trim());
@@ -49,6 +54,10 @@ export function parseTrace(text: string, path: string): Float64Array {
   const first = fieldsOf(lines[0].replace(/^\uFEFF/, ''));
   const named = first.findIndex((name) => timeColumn.test(name));
   const hasHeader = named >= 0 || momentOf(first[0]) === undefined;
+  if (lines.every((line) => line.trim() === '')) refuse(path, 'expected at least one row, got an empty file');
+  if (hasHeader && named < 0) {
+    refuse(`${path}:1`, `expected a column timestamp, time, ts or at, got ${first.slice(0, 8).map(show).join(', ')}`);
+  }
   const column = Math.max(named, 0);
   const moments: Moment[] = [];
   for (let i = hasHeader ? 1 : 0; i < lines.length; i++) {
@@ -56,22 +65,25 @@ export function parseTrace(text: string, path: string): Float64Array {
     const value = fieldsOf(lines[i])[column] ?? '';
     const moment = momentOf(value);
     if (moment === undefined) refuse(`${path}:${i + 1}`, `expected a time, got ${show(value)}`);
+    const before = moments.at(-1);
+    if (before !== undefined && isBefore(moment, before)) {
+      refuse(`${path}:${i + 1}`, `expected times in order, got ${show(value)}, which is before the row above it`);
+    }
     moments.push(moment);
   }
   if (moments.length === 0) refuse(path, 'expected at least one row');
-  const baseMs = moments.reduce((least, { wholeMs }) => Math.min(least, wholeMs), Infinity);
-  const times = Float64Array.from(moments, ({ wholeMs, partMs }) => wholeMs - baseMs + partMs).sort();
-  return times.map((atMs) => atMs - times[0]);
+  const [{ wholeMs: firstMs, partMs: firstPartMs }] = moments;
+  return Float64Array.from(moments, ({ wholeMs, partMs }) => wholeMs - firstMs + (partMs - firstPartMs));
 }
 
 /** @throws INVALID_OPTION */
 export function readTrace(path: string): Float64Array {
   let bytes: Buffer | undefined;
   try {
-    bytes = readBounded(path, TRACE_BYTES);
+    bytes = readBounded(path, MAX_TRACE_BYTES);
   } catch (error) {
     return refuse(path, `expected a readable file, got: ${reasonOf(error)}`);
   }
-  if (bytes === undefined) return refuse(path, `expected at most ${TRACE_BYTES} bytes`);
+  if (bytes === undefined) return refuse(path, `expected at most ${MAX_TRACE_BYTES} bytes`);
   return parseTrace(bytes.toString('utf8'), path);
 }

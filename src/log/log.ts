@@ -78,8 +78,8 @@ export class Log {
   /** True between steps 2 and 3 of a roll that a full disk interrupted: nothing may go into a sealed segment. */
   #activeIsSealed = false;
   #closed = false;
-  /** Called with the µs of each durable write. */
-  onWrite: (us: number) => void = () => undefined;
+  /** Called once per batch, in order: with the µs of its durable write, and when that had returned, by the monotonic clock. */
+  onWrite: (us: number, atMs: number) => void = () => undefined;
   batchBytesWritten = 0;
   rolls = 0;
   checkpoints = 0;
@@ -320,7 +320,8 @@ export class Log {
 
   #wrote(write: UnderWay): void {
     this.#durableOffset = write.endOffset;
-    this.onWrite((this.#clock.monotonicMs() - write.startedMs) * 1000);
+    const nowMs = this.#clock.monotonicMs();
+    this.onWrite((nowMs - write.startedMs) * 1000, nowMs);
   }
 
   /** A durable write that fails is final: what is on the disk is unknown from here on, and no sync can tell. */

@@ -53,6 +53,8 @@ export class CommitLoop {
   /** Before this moment nothing that waits now was there: ages are counted from here. */
   #notBefore: number;
   #lastCommitAt: number;
+  /** When it had finished with the batch before, and looked for the next. */
+  #freeMs: number;
   /** When the first batch was written that the checkpoint does not know. */
   #behindSince: number | undefined;
   #acknowledgedOffset: number;
@@ -68,10 +70,15 @@ export class CommitLoop {
     this.#port = port;
     this.#notBefore = clock.monotonicMs();
     this.#lastCommitAt = this.#notBefore;
+    this.#freeMs = this.#notBefore;
+    shared.set('openedMs', this.#notBefore);
     this.#acknowledgedOffset = log.durableOffset;
     this.#publishOffsets();
     shared.state = 'open';
-    log.onWrite = (us) => shared.writeUs.record(us);
+    log.onWrite = (us, atMs) => {
+      shared.histograms.durableWrite.record(us);
+      this.#lanes.written(atMs);
+    };
   }
 
   /**
@@ -118,6 +125,7 @@ export class CommitLoop {
     if (reason !== undefined) {
       this.#commit(reason, seen);
       this.#checkpointMs();
+      this.#freeMs = this.#clock.monotonicMs();
     } else if (this.#closeId === undefined) this.#sleep(waiting, seen);
     this.#answerFlushes();
     return !(this.#closeId !== undefined && this.#closeDrained());
@@ -142,9 +150,10 @@ export class CommitLoop {
       waitForSignal(this.#shared.words, this.#shared.doorbell, seen, forLong ? BUSY_LANE_POLL_MS : 1);
       return;
     }
+    const closedMs = this.#clock.monotonicMs();
     this.#makeRoom(plan);
     const overlap = fullBy(this.#window, this.#lanes.availableRecords(), this.#lanes.availableBytes()) !== undefined;
-    this.#lanes.assign(this.#log.appendedOffset);
+    this.#lanes.assign(this.#log.appendedOffset, this.#freeMs, closedMs);
     this.#log.append(plan, overlap);
     this.#lanes.release();
     this.#shared.marks.written(this.#log.appendedOffset, plan.streamIds, plan.streamNames);
@@ -229,7 +238,9 @@ export class CommitLoop {
   #idleMs(): number {
     this.#log.retain();
     this.#publishOffsets();
-    return this.#checkpointMs();
+    const leftMs = this.#checkpointMs();
+    this.#freeMs = this.#clock.monotonicMs();
+    return leftMs;
   }
 
   #obey(): void {
@@ -279,6 +290,8 @@ export class CommitLoop {
     shared.add('batches', 1);
     shared.add('records', plan.records);
     shared.add('recordBytes', plan.recordBytes);
+    shared.histograms.batchRecords.record(plan.records);
+    shared.histograms.batchBytes.record(plan.recordBytes);
     shared.set('diskBytes', this.#log.batchBytesWritten);
   }
 

@@ -10,13 +10,12 @@ import type { LogOptions } from '../base/options.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Identity } from '../base/types.ts';
 import { WaitingQueue } from '../flow/overflow.ts';
-import { FLAG_IDENTITY, laneLatency } from '../platform/lane-memory.ts';
+import type { Drops, LaneFigures } from '../platform/lane-figures.ts';
+import { FLAG_IDENTITY, laneFigures, noAcknowledgement } from '../platform/lane-memory.ts';
 import { LaneProducer, type Frames } from '../platform/lane-producer.ts';
-import type { Histogram } from '../platform/histogram.ts';
 import { SharedState } from '../platform/shared-state.ts';
 import { signalled } from '../platform/waiter.ts';
 import {
-  acknowledgeRun,
   jobOfFrames,
   jobOfPayloads,
   keepOwnCopy,
@@ -29,6 +28,8 @@ import {
   type Job,
   type Payload,
 } from './job.ts';
+import { PendingJobs } from './pending.ts';
+import { Stages } from './stages.ts';
 
 /** A lane on its way to another thread: structured-cloneable. */
 export interface LaneHandle {
@@ -37,40 +38,23 @@ export interface LaneHandle {
   readonly limits: Pick<LogOptions, 'maxRecordBytes' | 'maxWaitingBytes'>;
 }
 
-/** Records that were refused because the lane was full, by cause. */
-export interface Drops {
-  /** Policy drop-newest. */
-  newest: number;
-  /** Policy drop-oldest. */
-  oldest: number;
-  /** Policy block, and maxBlockMs was over. */
-  blockedTooLong: number;
-  /** More than maxWaitingBytes would have waited. */
-  backlog: number;
-}
-
-/** Settled jobs that may stand at the front of the list before it is cut. */
-const FORGET_JOBS = 256;
-
 export class Lane {
   readonly #shared: SharedState;
   readonly #producer: LaneProducer;
   readonly #limits: LaneHandle['limits'];
   readonly #clock: Clock;
-  readonly #latency: Histogram;
+  readonly #figures: LaneFigures;
   readonly #streams = new Map<string, number>();
-  /** In the lane, not yet acknowledged, oldest first; `#head` counts those done with at the front. */
-  #pending: Job[] = [];
-  #head = 0;
+  /** In the lane, not yet acknowledged. */
+  readonly #pending: PendingJobs;
   readonly #blocked: WaitingQueue<Job>;
-  readonly drops: Drops = { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 };
   readonly #perTurn: boolean;
   #publishing = false;
   #watching = false;
   #refusing = false;
   #closing: Promise<void> | undefined;
   readonly #keepAlive: NodeJS.Timeout;
-  readonly #run = { firstOffset: 0, records: 0 };
+  readonly #run = noAcknowledgement();
   readonly #idleWaiters: (() => void)[] = [];
 
   /**
@@ -87,7 +71,8 @@ export class Lane {
     this.#limits = handle.limits;
     this.#blocked = new WaitingQueue(handle.limits.maxWaitingBytes);
     this.#clock = clock;
-    this.#latency = laneLatency(handle.lane);
+    this.#figures = laneFigures(handle.lane);
+    this.#pending = new PendingJobs(new Stages(this.#figures.histograms));
     this.#keepAlive = setInterval(() => this.#settle(), KEEP_ALIVE_MS);
     this.#keepAlive.unref();
   }
@@ -145,15 +130,20 @@ export class Lane {
     return this.#producer.usedBytes + this.#blocked.bytes;
   }
 
+  /** Records that were refused because the lane was full, by cause. */
+  get drops(): Drops {
+    return this.#figures.drops;
+  }
+
   /** True while everything is acknowledged. */
   get isIdle(): boolean {
-    return this.#unacknowledged === 0 && this.#blocked.length === 0;
+    return this.#pending.length === 0 && this.#blocked.length === 0;
   }
 
   /** Age of the oldest record that is not yet acknowledged, in ms; 0 where there is none. */
   oldestAgeMs(): number {
-    const oldest = this.#pending[this.#head] ?? this.#blocked.first;
-    return oldest === undefined ? 0 : this.#clock.monotonicMs() - oldest.startedMs;
+    const { oldestMs } = this.#figures;
+    return oldestMs === 0 ? 0 : this.#clock.monotonicMs() - oldestMs;
   }
 
   /** Resolves once everything that waits for room is in the lane, or was rejected. */
@@ -174,15 +164,11 @@ export class Lane {
   }
 
   async #close(): Promise<void> {
-    while (this.#blocked.length > 0 || this.#unacknowledged > 0) {
+    while (this.#blocked.length > 0 || this.#pending.length > 0) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
     }
     clearInterval(this.#keepAlive);
     this.#producer.close();
-  }
-
-  get #unacknowledged(): number {
-    return this.#pending.length - this.#head;
   }
 
   #context(stream: string): { known: boolean; maxRecordBytes: number; startedMs: number } {
@@ -206,6 +192,7 @@ export class Lane {
     this.#blocked.push(job);
     const { maxBlockMs = Infinity } = job.admission;
     if (maxBlockMs < Infinity) job.timer = setTimeout(() => this.#giveUp(job), maxBlockMs);
+    this.#showQueue();
     this.#watch();
   }
 
@@ -217,10 +204,10 @@ export class Lane {
       if (decision === 'wait') return;
       if (decision === 'refuse') {
         if (overflow === 'drop-newest') {
-          this.drops.newest += job.records;
+          this.#figures.drop('newest', job.records);
           throw new SpillwayError('DROPPED', 'the lane is full, and the overflow policy is drop-newest');
         }
-        this.drops.backlog += job.records;
+        this.#figures.drop('backlog', job.records);
         throw new SpillwayError(
           'BACKLOG_FULL',
           `the lane is full and appends of ${this.#blocked.bytes} bytes wait for it already (maxWaitingBytes ` +
@@ -229,14 +216,15 @@ export class Lane {
       }
       const oldest = this.#blocked.evictOldest();
       clearTimeout(oldest.timer);
-      this.drops.oldest += oldest.records;
+      this.#figures.drop('oldest', oldest.records);
       oldest.reject(new SpillwayError('DROPPED', 'newer records took its place: the overflow policy is drop-oldest'));
     }
   }
 
   #giveUp(job: Job): void {
     if (job.put > 0 || !this.#blocked.remove(job)) return;
-    this.drops.blockedTooLong += job.records;
+    this.#figures.drop('blockedTooLong', job.records);
+    this.#showQueue();
     const { maxBlockMs } = job.admission;
     job.reject(new SpillwayError('BACKLOG_FULL', `the lane was full for ${maxBlockMs} ms (maxBlockMs)`));
   }
@@ -258,7 +246,10 @@ export class Lane {
       while (i < payloads.length && producer.put(id, flags, timestampMs, key, payloads[i])) i++;
       job.put = i;
     }
-    if (from === 0 && job.put > 0) this.#pending.push(job);
+    if (from === 0 && job.put > 0) {
+      if (this.#pending.length === 0) this.#figures.oldestMs = job.startedMs;
+      this.#pending.push(job);
+    }
     if (job.put > from) this.#publish();
     if (job.put < job.records) return false;
     letGo(job);
@@ -296,9 +287,7 @@ export class Lane {
       throw new SpillwayError(
         'TOO_MANY_STREAMS',
         `stream '${stream}': ${MAX_STREAM_IDS} pairs of lane and stream are in use since the log was opened`,
-        {
-          subject: stream,
-        },
+        { subject: stream },
       );
     }
     if (!this.#producer.declare(id, Buffer.from(stream, 'latin1'))) return undefined;
@@ -318,7 +307,7 @@ export class Lane {
     for (;;) {
       const seen = Atomics.load(this.#producer.signalWords, this.#producer.signalIndex);
       this.#settle();
-      if (this.#unacknowledged === 0 && this.#blocked.length === 0) break;
+      if (this.#pending.length === 0 && this.#blocked.length === 0) break;
       await signalled(this.#producer.signalWords, this.#producer.signalIndex, seen);
     }
     this.#watching = false;
@@ -330,36 +319,22 @@ export class Lane {
     const failure = this.#failure();
     this.#readAcks();
     if (failure === undefined) this.#unblock();
-    if (failure !== undefined) this.#rejectAll(failure);
-    if (this.#blocked.length === 0 || this.#unacknowledged === 0)
+    else this.#rejectAll(failure);
+    this.#showQueue();
+    if (this.#blocked.length === 0 || this.#pending.length === 0)
       for (const wake of this.#idleWaiters.splice(0)) wake();
+  }
+
+  /** What is not acknowledged, for whoever looks from another thread. */
+  #showQueue(): void {
+    this.#figures.setWaiting(this.#blocked.records, this.#blocked.bytes);
+    this.#figures.oldestMs = (this.#pending.first ?? this.#blocked.first)?.startedMs ?? 0;
   }
 
   #readAcks(): void {
     const run = this.#run;
-    while (this.#producer.nextAck(run)) {
-      const nowMs = this.#clock.monotonicMs();
-      while (run.records > 0) {
-        const job = this.#pending[this.#head];
-        const taken = Math.min(run.records, job.put - job.acked);
-        acknowledgeRun(job, run.firstOffset, taken);
-        run.firstOffset += taken;
-        run.records -= taken;
-        this.#latency.record((nowMs - job.startedMs) * 1000, taken);
-        if (job.acked < job.records) break;
-        const { firstOffset, runs } = job;
-        const lastOffset = run.firstOffset - 1;
-        job.resolve(runs === undefined ? { firstOffset, lastOffset } : { firstOffset, lastOffset, runs });
-        this.#head++;
-      }
-    }
-    if (this.#head === this.#pending.length) {
-      this.#pending.length = 0;
-      this.#head = 0;
-    } else if (this.#head > FORGET_JOBS) {
-      this.#pending = this.#pending.slice(this.#head);
-      this.#head = 0;
-    }
+    while (this.#producer.nextAck(run)) this.#pending.acknowledge(run, this.#clock.monotonicMs());
+    this.#pending.forget();
   }
 
   #unblock(): void {
@@ -383,9 +358,7 @@ export class Lane {
   }
 
   #rejectAll(failure: SpillwayError): void {
-    const jobs = new Set([...this.#pending.slice(this.#head), ...this.#blocked.takeAll()]);
-    this.#pending = [];
-    this.#head = 0;
+    const jobs = new Set([...this.#pending.takeAll(), ...this.#blocked.takeAll()]);
     for (const job of jobs) {
       clearTimeout(job.timer);
       job.reject(failure);

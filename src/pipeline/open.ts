@@ -12,8 +12,9 @@ import { signalled } from '../platform/waiter.ts';
 import { CommitThread } from './commit-thread.ts';
 import type { Appended, AppendedMany, AppendOptions, Payload } from './job.ts';
 import { Lane, type LaneHandle } from './lane.ts';
+import type { LogStats } from './log-stats.ts';
 import type { ReadOptions } from './read.ts';
-import { LogView, type LogStats } from './view.ts';
+import { LogView } from './view.ts';
 
 /** A log that this process writes. */
 export class SpillwayLog {

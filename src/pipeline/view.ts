@@ -7,9 +7,9 @@ import {
   READ_LOOK_BYTES,
   READ_LOOK_RECORDS,
   READ_PIECE_BYTES,
-  type CounterName,
 } from '../base/limits.ts';
-import type { CloseReason, IoMode, LogRecord, LogState } from '../base/types.ts';
+import type { LogRecord, LogState } from '../base/types.ts';
+import { systemClock } from '../base/clock.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
 import { RecentIndexes } from '../log/index-file.ts';
@@ -17,46 +17,14 @@ import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
 import { readerIo } from '../platform/choose-io.ts';
-import { Histogram, latencyStats, type LatencyStats } from '../platform/histogram.ts';
-import { laneIsClosed, laneLatency } from '../platform/lane-memory.ts';
-import { SharedState } from '../platform/shared-state.ts';
+import { latencyStats, sizeStats, type HistogramImage, type LatencyStats } from '../platform/histogram.ts';
+import { laneHistogramNames } from '../platform/lane-figures.ts';
+import { laneFigures, laneIsClosed, laneUsed } from '../platform/lane-memory.ts';
+import { logHistogramNames, SharedState } from '../platform/shared-state.ts';
 import { signal, signalled } from '../platform/waiter.ts';
 import type { Opened } from './commit-thread.ts';
+import { LaneSums, stageNames, type HistogramName, type LogStats, type StageName } from './log-stats.ts';
 import { checkReadOptions, follow, type ReadOptions } from './read.ts';
-
-/** Figures of one log since it was opened. May be a few batches old. */
-export interface LogStats {
-  readonly state: LogState;
-  readonly io: IoMode;
-  /** Offset after the last record written / on stable storage / the first that can be read. */
-  readonly appendedOffset: number;
-  readonly durableOffset: number;
-  readonly startOffset: number;
-  readonly records: number;
-  /** Records with their frame headers. */
-  readonly recordBytes: number;
-  /** Batches with headers and padding. */
-  readonly diskBytes: number;
-  readonly batches: number;
-  readonly closeReasons: Record<CloseReason, number>;
-  /** Calls of the commit thread, by name; bytesWritten, commitWrites and commitSyncs beside them. */
-  readonly systemCalls: Record<CounterName, number>;
-  readonly checkpoints: number;
-  readonly rolls: number;
-  readonly segments: number;
-  /** Times that retention could not remove a file; it tries again. */
-  readonly retentionFailures: number;
-  /** Zeros written to prepare segments. */
-  readonly fillBytes: number;
-  readonly lanes: number;
-  /** From append to durable, as the producers of all lanes of this handle saw it. */
-  readonly latency: LatencyStats;
-  /** One durable write. */
-  readonly durableWrite: LatencyStats;
-  readonly tornBytes: number;
-  /** Why there is no native addon, where there is none. */
-  readonly nativeMissing: string | null;
-}
 
 /** What makes a view, in this thread or another. */
 export interface LogViewHandle {
@@ -87,8 +55,8 @@ export class LogView {
   readonly #indexes = new RecentIndexes();
   /** What looks read into. */
   #lookBuffer: Uint8Array | undefined;
-  /** Latency of lanes that are closed. */
-  readonly #pastLatency = new Histogram();
+  /** Figures of lanes that are closed. */
+  readonly #past = new LaneSums();
 
   constructor(handle: LogViewHandle) {
     this.#dir = handle.dir;
@@ -147,11 +115,12 @@ export class LogView {
     this.#forgetClosedLanes();
     const shared = this.#shared;
     const opened = this.#opened;
-    const latency = new Histogram();
-    latency.merge(this.#pastLatency);
-    for (const buffer of this.#lanes) latency.merge(laneLatency(buffer));
+    const { histograms, drops } = this.#sums();
+    const stages = {} as Record<StageName, LatencyStats>;
+    for (const name of stageNames) stages[name] = latencyStats(histograms[name]);
     return {
       state: shared.state,
+      uptimeMs: systemClock.monotonicMs() - shared.stat('openedMs'),
       io: opened.io,
       appendedOffset: shared.offset('appended'),
       durableOffset: shared.offset('durable'),
@@ -168,11 +137,48 @@ export class LogView {
       retentionFailures: shared.stat('retentionFailures'),
       fillBytes: shared.stat('fillBytes'),
       lanes: shared.stat('lanes'),
-      latency: latencyStats(latency),
-      durableWrite: latencyStats(shared.writeUs),
+      queue: this.#queue(),
+      drops,
+      latency: latencyStats(histograms.latency),
+      stages,
+      batchRecords: sizeStats(shared.histograms.batchRecords),
+      batchBytes: sizeStats(shared.histograms.batchBytes),
+      batchAge: latencyStats(histograms.batchAge),
+      durableWrite: latencyStats(shared.histograms.durableWrite),
       tornBytes: opened.tornBytes,
       nativeMissing: opened.nativeMissing ?? null,
     };
+  }
+
+  /** Every histogram since the log was opened; what came between two looks is `Histogram.between`. */
+  images(): Record<HistogramName, HistogramImage> {
+    this.#forgetClosedLanes();
+    const { histograms } = this.#sums();
+    const images = {} as Record<HistogramName, HistogramImage>;
+    for (const name of laneHistogramNames) images[name] = histograms[name].image;
+    for (const name of logHistogramNames) images[name] = this.#shared.histograms[name].image;
+    return images;
+  }
+
+  #sums(): LaneSums {
+    const sums = new LaneSums();
+    sums.addSums(this.#past);
+    for (const buffer of this.#lanes) sums.add(buffer);
+    return sums;
+  }
+
+  #queue(): LogStats['queue'] {
+    let records = 0;
+    let bytes = 0;
+    let oldestMs = Infinity;
+    for (const buffer of this.#lanes) {
+      const figures = laneFigures(buffer);
+      const used = laneUsed(buffer);
+      records += used.records + figures.waitingRecords;
+      bytes += used.bytes + figures.waitingBytes;
+      if (figures.oldestMs > 0) oldestMs = Math.min(oldestMs, figures.oldestMs);
+    }
+    return { records, bytes, oldestAgeMs: Math.max(0, oldestMs < Infinity ? systemClock.monotonicMs() - oldestMs : 0) };
   }
 
   /** Records in order, each once it is durable; see `SpillwayLog.read`. */
@@ -292,7 +298,7 @@ export class LogView {
   #forgetClosedLanes(): void {
     for (let i = this.#lanes.length - 1; i >= 0; i--) {
       if (!laneIsClosed(this.#lanes[i])) continue;
-      this.#pastLatency.merge(laneLatency(this.#lanes[i]));
+      this.#past.add(this.#lanes[i]);
       this.#lanes.splice(i, 1);
     }
   }

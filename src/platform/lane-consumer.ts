@@ -1,7 +1,7 @@
 // The consuming end of a lane (map and promises: lane-memory.ts).
 
 import { ACK_SLOTS, RECORD_HEADER_BYTES } from '../base/limits.ts';
-import { frameBytes, KIND_PAD, KIND_RECORD, LaneMemory, laneWord } from './lane-memory.ts';
+import { ACK_FIELDS, frameBytes, KIND_PAD, KIND_RECORD, LaneMemory, laneWord, type BatchTimes } from './lane-memory.ts';
 import { signal } from './waiter.ts';
 
 /** Where a walk over a lane's frames reports to. Returning false from `onStream` ends the walk before that record. */
@@ -144,16 +144,20 @@ export class LaneConsumer {
 
   /** Gives everything walked over back to the producer. Call `notify` afterwards. */
   release(): void {
+    this.#lane.words[laneWord.headSeq] = this.#seq;
     Atomics.store(this.#lane.words, laneWord.head, this.#at);
   }
 
-  /** Publishes one run: the next `records` unacknowledged records of this lane are durable from `firstOffset` on. */
-  acknowledge(firstOffset: number, records: number): void {
+  /** Publishes one run: the next `records` unacknowledged records of this lane are durable from `firstOffset` on, with their batch. */
+  acknowledge(firstOffset: number, records: number, batch: Readonly<BatchTimes>): void {
     const { words, ackRuns } = this.#lane;
     const tail = words[laneWord.ackTail];
-    const slot = (tail & (ACK_SLOTS - 1)) * 2;
+    const slot = (tail & (ACK_SLOTS - 1)) * ACK_FIELDS;
     ackRuns[slot] = firstOffset;
     ackRuns[slot + 1] = records;
+    ackRuns[slot + 2] = batch.freeMs;
+    ackRuns[slot + 3] = batch.closedMs;
+    ackRuns[slot + 4] = batch.durableMs;
     Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);
   }
 

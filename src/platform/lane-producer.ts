@@ -3,6 +3,7 @@
 import { ACK_SLOTS, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES } from '../base/limits.ts';
 import type { Identity } from '../base/types.ts';
 import {
+  ACK_FIELDS,
   FLAG_IDENTITY,
   FLAG_UNTERMINATED,
   frameBytes,
@@ -10,6 +11,7 @@ import {
   KIND_PAD,
   LaneMemory,
   laneWord,
+  type Acknowledgement,
 } from './lane-memory.ts';
 import { plainView } from './native.ts';
 import type { SharedState } from './shared-state.ts';
@@ -172,14 +174,17 @@ export class LaneProducer {
     this.#rungFor = sleep;
   }
 
-  /** Reads the next acknowledgement run into `run`: first offset and number of records. False when there is none. */
-  nextAck(run: { firstOffset: number; records: number }): boolean {
+  /** Reads the next acknowledgement run into `run`. False when there is none. */
+  nextAck(run: Acknowledgement): boolean {
     const { words, ackRuns } = this.#lane;
     const head = words[laneWord.ackHead];
     if (head === Atomics.load(words, laneWord.ackTail)) return false;
-    const slot = (head & (ACK_SLOTS - 1)) * 2;
+    const slot = (head & (ACK_SLOTS - 1)) * ACK_FIELDS;
     run.firstOffset = ackRuns[slot];
     run.records = ackRuns[slot + 1];
+    run.freeMs = ackRuns[slot + 2];
+    run.closedMs = ackRuns[slot + 3];
+    run.durableMs = ackRuns[slot + 4];
     Atomics.store(words, laneWord.ackHead, (head + 1) | 0);
     return true;
   }

@@ -9,6 +9,7 @@ import { MAX_RANGES, MAX_STREAM_IDS, MAX_STREAM_TABLE_BYTES } from '../base/limi
 import type { WindowOptions } from '../base/options.ts';
 import type { BatchPlan } from '../base/types.ts';
 import { LaneConsumer, type WalkSink } from './lane-consumer.ts';
+import type { BatchTimes } from './lane-memory.ts';
 
 /** Records of one lane that stand side by side in a batch. */
 interface Run {
@@ -16,7 +17,11 @@ interface Run {
   records: number;
   /** Offset after the last record of this run. */
   end: number;
+  batch: BatchTimes;
 }
+
+/** Of runs that have no offsets yet. */
+const unassigned: BatchTimes = { freeMs: 0, closedMs: 0, durableMs: 0 };
 
 /** Bytes of a stream's row in the batch's stream table. */
 export function streamRowBytes(name: string): number {
@@ -92,6 +97,8 @@ export class LaneSet {
   /** Runs of the batch being drained, then of all batches drained and not yet acknowledged, oldest first. */
   #runs: Run[] = [];
   #fresh: Run[] = [];
+  /** Batches whose durable write has not returned, oldest first. */
+  readonly #unwritten: BatchTimes[] = [];
   #next = 0;
   /** Whether lanes without room for acknowledgements are drained too. */
   #drainsAll = false;
@@ -161,15 +168,27 @@ export class LaneSet {
     for (const lane of this.#lanes) lane.release();
   }
 
-  /** The records of the last drain got the offsets from `firstOffset` on. Acknowledged later, see `acknowledge`. */
-  assign(firstOffset: number): void {
+  /**
+   * The records of the last drain got the offsets from `firstOffset` on. Acknowledged later, see `acknowledge`.
+   * @param freeMs, closedMs of this batch, see BatchTimes
+   */
+  assign(firstOffset: number, freeMs: number, closedMs: number): void {
+    const batch = { freeMs, closedMs, durableMs: 0 };
+    this.#unwritten.push(batch);
     let end = firstOffset;
     for (const run of this.#fresh) {
       end += run.records;
       run.end = end;
+      run.batch = batch;
       this.#runs.push(run);
     }
     this.#fresh = [];
+  }
+
+  /** The durable write of the oldest batch that was assigned and not yet written has returned. */
+  written(durableMs: number): void {
+    const batch = this.#unwritten.shift();
+    if (batch !== undefined) batch.durableMs = durableMs;
   }
 
   /**
@@ -185,7 +204,7 @@ export class LaneSet {
         without.add(run.lane);
         return true;
       }
-      run.lane.acknowledge(run.end - run.records, run.records);
+      run.lane.acknowledge(run.end - run.records, run.records, run.batch);
       return false;
     });
     this.notifyAll();
@@ -275,6 +294,6 @@ export class LaneSet {
   #addRun(lane: LaneConsumer, records: number): void {
     const last = this.#fresh.at(-1);
     if (last !== undefined && last.lane === lane) last.records += records;
-    else this.#fresh.push({ lane, records, end: 0 });
+    else this.#fresh.push({ lane, records, end: 0, batch: unassigned });
   }
 }

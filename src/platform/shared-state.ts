@@ -11,8 +11,8 @@
 //    640  counters       f64  commit worker's FileIo (base/limits.ts: counterSlots)
 //    768  log statistics f64  commit worker (statSlots below)
 //   1024  failure       utf8  whoever sets the state `poisoned`, before it does: the error, as JSON, length first (u32)
-//   2048  histogram      f64  commit worker: µs of each durable write
-//         stream marks   i32  commit worker (stream-marks.ts), behind the histogram
+//   2048  histograms     f64  commit worker: of each batch, see logHistogramNames
+//         stream marks   i32  commit worker (stream-marks.ts), behind the histograms
 //
 // The f64 parts are plain numbers with one writing thread each: a reader in another thread may see figures that are a
 // few batches old, never torn ones (aligned 8-byte stores).
@@ -31,8 +31,11 @@ const OFFSETS_AT = 512;
 const COUNTERS_AT = 640;
 const STATS_AT = 768;
 const FAILURE_AT = 1024;
-const HISTOGRAM_AT = 2048;
-const STREAM_MARKS_AT = HISTOGRAM_AT + HISTOGRAM_BYTES;
+const HISTOGRAMS_AT = 2048;
+/** Of each batch: µs of its durable write, its records, and their bytes with frame headers. */
+export const logHistogramNames = ['durableWrite', 'batchRecords', 'batchBytes'] as const;
+export type LogHistogramName = (typeof logHistogramNames)[number];
+const STREAM_MARKS_AT = HISTOGRAMS_AT + logHistogramNames.length * HISTOGRAM_BYTES;
 
 const statSlots = {
   batches: 0,
@@ -45,7 +48,8 @@ const statSlots = {
   segments: 7,
   lanes: 8,
   retentionFailures: 9,
-  closeReasons: 10, // … 14: one per reason
+  openedMs: 10, // by the monotonic clock
+  closeReasons: 11, // … 15: one per reason
 } as const;
 export type StatName = Exclude<keyof typeof statSlots, 'closeReasons'>;
 
@@ -60,7 +64,7 @@ export class SharedState {
   readonly commands = word.commands;
   readonly progress = word.progress;
   readonly counters: Float64Array;
-  readonly writeUs: Histogram;
+  readonly histograms: Readonly<Record<LogHistogramName, Histogram>>;
   readonly marks: StreamMarks;
   readonly #offsets: BigInt64Array;
   readonly #stats: Float64Array;
@@ -71,7 +75,11 @@ export class SharedState {
     this.#offsets = new BigInt64Array(buffer, OFFSETS_AT, 3);
     this.counters = new Float64Array(buffer, COUNTERS_AT, COUNTER_SLOTS);
     this.#stats = new Float64Array(buffer, STATS_AT, statSlots.closeReasons + closeReasons.length);
-    this.writeUs = new Histogram(buffer, HISTOGRAM_AT);
+    const histograms = {} as Record<LogHistogramName, Histogram>;
+    logHistogramNames.forEach((name, i) => {
+      histograms[name] = new Histogram(buffer, HISTOGRAMS_AT + i * HISTOGRAM_BYTES);
+    });
+    this.histograms = histograms;
     this.marks = new StreamMarks(buffer, STREAM_MARKS_AT);
   }
 
@@ -87,7 +95,7 @@ export class SharedState {
   /** Ends all acknowledgement: every thread sees this error from now on. The first one stays. */
   fail(error: ErrorMessage): void {
     if (this.state === 'poisoned' || this.state === 'closed') return;
-    const room = HISTOGRAM_AT - FAILURE_AT - 4;
+    const room = HISTOGRAMS_AT - FAILURE_AT - 4;
     let text = Buffer.from(JSON.stringify({ code: error.code, message: error.message }));
     if (text.length > room)
       text = Buffer.from(JSON.stringify({ code: error.code, message: error.message.slice(0, room >> 3) }));

@@ -28,6 +28,7 @@ interface Outcome {
 for (const [name, tool] of [
   ['syscalls', 'strace'],
   ['append', 'c++'],
+  ['instrumentation', undefined],
   ['latency', 'c++'],
   ['before-after', 'c++'],
   ['memory', undefined],

@@ -71,6 +71,7 @@ const samples: Record<string, readonly [unknown, string, string, unknown, unknow
   tlsClientCa: ['a', 'b', 'c', 'b', 'c'],
   memoryLimit: ['1GiB', '2GiB', '3GiB', 2 ** 31, 3 * 2 ** 30],
   drainMs: [101, '102', '103', 102, 103],
+  recordArrivals: ['a', 'b', 'c', 'b', 'c'],
   logLevel: ['warn', 'error', 'fatal', 'error', 'fatal'],
 };
 /** What must be there beside an option for it to be allowed. */

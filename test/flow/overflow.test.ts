@@ -6,12 +6,13 @@ import { WaitingQueue } from '../../src/flow/overflow.ts';
 interface Append {
   readonly name: string;
   readonly bytes: number;
+  readonly records: number;
   put: number;
   readonly admission: { readonly overflow?: OverflowPolicy };
 }
 
 function append(name: string, bytes: number, overflow?: OverflowPolicy, put = 0): Append {
-  return { name, bytes, put, admission: overflow === undefined ? {} : { overflow } };
+  return { name, bytes, records: bytes + 1, put, admission: overflow === undefined ? {} : { overflow } };
 }
 
 function queueOf(maxBytes: number, ...appends: Append[]): WaitingQueue<Append> {

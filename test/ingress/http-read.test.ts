@@ -268,7 +268,7 @@ function parseMetrics(t: Test, text: string): Map<string, number> {
       }
       if (kind === 'TYPE') {
         if (types.has(name)) t.fail(`${name}: two types`);
-        if (value !== 'counter' && value !== 'gauge') t.fail(`${name}: type ${value}`);
+        if (!['counter', 'gauge', 'summary'].includes(value)) t.fail(`${name}: type ${value}`);
         types.set(name, value);
       }
       continue;
@@ -282,7 +282,8 @@ function parseMetrics(t: Test, text: string): Map<string, number> {
       continue;
     }
     const [, name, labels = '', value] = sample;
-    if (name !== current || !types.has(name)) t.fail(`${name}: a sample without its type above it`);
+    const family = types.get(current) === 'summary' ? name.replace(/_(sum|count)$/, '') : name;
+    if (family !== current || !types.has(family)) t.fail(`${name}: a sample without its type above it`);
     if (samples.has(name + labels)) t.fail(`${name}${labels} twice`);
     if (types.get(name) === 'counter' && (!name.endsWith('_total') || Number(value) < 0)) t.fail(`${line}: no counter`);
     samples.set(name + labels, Number(value));

@@ -88,8 +88,7 @@ t.test('a trace is read from its column of times', async (t) => {
     ['seconds since 1970', '1700000000.25\n1700000001', [0, 750]],
     ['milliseconds', '1700000000000\n1700000000007', [0, 7]],
     ['microseconds', '1700000000000000\n1700000000000500', [0, 0.5]],
-    ['out of order', 'time\n9\n7\n8', [0, 1000, 2000]],
-    ['a header that says nothing', 'when\n3\n4', [0, 1000]],
+    ['two at the same time', 'time\n9\n9\n10', [0, 0, 1000]],
     ['byte order mark', '\uFEFFtime,x\n3,1\n4,1', [0, 1000]],
     ['one row', '5', [0]],
   ];
@@ -104,8 +103,13 @@ t.test('a trace is read from its column of times', async (t) => {
     ['time\n2023-11-16 18:17', /got '2023-11-16 18:17'$/],
     ['time\n-5', /got '-5'$/],
     ['time\n1e999', /got '1e999'$/],
+    ['time\n9\n7\n8', /^x\.csv:3: option 'trace': expected times in order, got '7', which is before the row above it$/],
+    ['2023-11-16 18:17:03.9799601\n2023-11-16 18:17:03.9799600', /^x\.csv:2: .*in order/],
+    ['id,tokens\n3,1', /^x\.csv:1: option 'trace': expected a column timestamp, time, ts or at, got 'id', 'tokens'$/],
+    ['when\n3', /^x\.csv:1: .*expected a column/],
+    ['\n\n', /^x\.csv: .*at least one row, got an empty file$/],
     ['time\n', /^x\.csv: .*at least one row$/],
-    ['', /at least one row$/],
+    ['', /at least one row, got an empty file$/],
   ];
   for (const [text, message] of wrong) t.throws(() => parseTrace(text, 'x.csv'), { code: 'INVALID_OPTION', message });
   const dir = mkdtempSync(join(tmpdir(), 'spillway-trace-'));

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { ACK_SLOTS, CHECKPOINT_MS } from '../../src/base/limits.ts';
 import { readCheckpoint, type Checkpoint } from '../../src/log/checkpoint.ts';
-import { createLaneBuffer } from '../../src/platform/lane-memory.ts';
+import { createLaneBuffer, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { openLog } from '../support/log-plans.ts';
 import { directory } from '../support/log-support.ts';
@@ -31,7 +31,7 @@ for (const [name, everyMs, lingerMs, lastsMs, reads] of [
     const producer = LaneProducer.take(buffer, loop.shared)!;
     const stream = loop.shared.nextStreamId();
     producer.declare(stream, Buffer.from('a'));
-    const ack = { firstOffset: 0, records: 0 };
+    const ack = noAcknowledgement();
     let appended = 0;
     /** What was durable, and when. */
     const seen: { readonly atMs: number; readonly durableOffset: number }[] = [];

@@ -6,7 +6,7 @@ import { counterSlots } from '../../src/base/limits.ts';
 import type { LogRecord } from '../../src/base/types.ts';
 import { Lane } from '../../src/pipeline/lane.ts';
 import { LaneConsumer } from '../../src/platform/lane-consumer.ts';
-import { createLaneBuffer, laneIsClosed } from '../../src/platform/lane-memory.ts';
+import { createLaneBuffer, laneIsClosed, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { JsIo } from '../../src/platform/js-io.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { verify } from '../../src/log/verify.ts';
@@ -184,7 +184,7 @@ t.test('what was acknowledged before the log closed or failed is never answered 
     t.equal(consumer.walkedRecords, 3);
     consumer.release();
     meddle = () => {
-      consumer.acknowledge(0, 3);
+      consumer.acknowledge(0, 3, noAcknowledgement());
       if (state === 'closed') shared.state = 'closed';
       else shared.fail({ code: 'POISONED', message: 'test', details: {} });
     };

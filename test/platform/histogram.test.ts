@@ -3,7 +3,7 @@
 import { seededRandom } from '../../src/base/clock.ts';
 import t from 'tap';
 import { build } from 'hdr-histogram-js';
-import { Histogram, HISTOGRAM_BYTES } from '../../src/platform/histogram.ts';
+import { Histogram, HISTOGRAM_BYTES, noImage, type HistogramImage } from '../../src/platform/histogram.ts';
 
 const quantiles = [0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1];
 const SAMPLES = 20_000;
@@ -133,6 +133,78 @@ t.test('record with a count is that many records', async (t) => {
   t.equal(many.max, one.max);
   for (const q of quantiles) t.equal(many.quantile(q), one.quantile(q), `q ${q}`);
   t.equal(many.quantile(0.01), 1, 'the zero: its bucket ends at 1');
+});
+
+t.test('whole numbers: the largest of the bucket, and below 128 the number itself', async (t) => {
+  for (const value of [0, 1, 2, 63, 64, 100, 127, 128, 1000, 65_537, 2 ** 26]) {
+    const h = new Histogram();
+    h.record(value, 9);
+    h.record(2 ** 39); // so that max does not cut the answer to size
+    const found = h.quantile(0.5, true);
+    t.ok(found >= value && found <= value + Math.max(0, Math.ceil(value / 64) - 1), `${value}: ${found}`);
+    t.ok(value >= 128 || found === value, `${value}: ${found}`);
+  }
+});
+
+t.test('merge of nine, and of an oracle merged of nine, is one of all', async (t) => {
+  const PARTS = 9;
+  const settings = {
+    lowestDiscernibleValue: 1,
+    highestTrackableValue: 2 ** 41,
+    numberOfSignificantValueDigits: 4,
+  } as const;
+  const parts = Array.from({ length: PARTS }, () => ({ ours: new Histogram(), oracle: build(settings) }));
+  const one = new Histogram();
+  const names = Object.keys(distributions);
+  for (let i = 0; i < PARTS * 3000; i++) {
+    const value = distributions[names[i % names.length]]();
+    const part = parts[(i * 7) % PARTS];
+    part.ours.record(value);
+    part.oracle.recordValue(value);
+    one.record(value);
+  }
+  const merged = new Histogram();
+  const oracle = build(settings);
+  for (const part of parts) {
+    merged.merge(part.ours);
+    oracle.add(part.oracle);
+  }
+  t.equal(merged.count, oracle.totalCount);
+  t.strictSame(merged.image.buckets, one.image.buckets, 'bucket by bucket');
+  t.equal(merged.max, one.max);
+  t.ok(Math.abs(merged.sum - one.sum) <= one.sum * 1e-12);
+  for (const q of quantiles) {
+    const found = merged.quantile(q);
+    t.equal(found, one.quantile(q), `q ${q}`);
+    const hdr = [-1 / one.count, 0, 1 / one.count].map((d) =>
+      oracle.getValueAtPercentile(Math.min(100, Math.max(0, (q + d) * 100))),
+    );
+    const slack = allowed(hdr[2]) + hdr[2] / 5000;
+    t.ok(found >= hdr[0] - slack && found <= hdr[2] + slack, `q ${q}: ${found}, HdrHistogram ${hdr[1]}`);
+  }
+});
+
+t.test('what came between two images is a histogram of that alone, also after JSON', async (t) => {
+  const all = new Histogram();
+  const later = new Histogram();
+  for (let i = 0; i < 3000; i++) all.record(Math.floor(2 ** (random() * 20)) + 1_000_000);
+  const before = JSON.parse(JSON.stringify(all.image)) as HistogramImage;
+  for (let i = 0; i < 500; i++) {
+    const value = Math.floor(2 ** (random() * 20));
+    all.record(value);
+    later.record(value);
+  }
+  const between = Histogram.between(before, JSON.parse(JSON.stringify(all.image)) as HistogramImage);
+  t.equal(between.count, 500);
+  t.strictSame(between.image.buckets, later.image.buckets);
+  t.ok(Math.abs(between.sum - later.sum) < 1, `${between.sum}, ${later.sum}`);
+  for (const q of [0.5, 0.9, 0.99]) t.equal(between.quantile(q), later.quantile(q), `q ${q}`);
+  t.ok(between.max >= later.max && between.max <= later.max + allowed(later.max), 'the bound of its last bucket');
+  const none = Histogram.between(all.image, all.image);
+  t.match([none.count, none.sum, none.max, none.quantile(0.99)], [0, 0, 0, 0], 'nothing between');
+  t.strictSame(Histogram.between(noImage, all.image).image.buckets, all.image.buckets, 'since the beginning');
+  const odd = Histogram.between(noImage, { sum: 1, max: 5, buckets: [-1, 4, 1e9, 4, 0.5, 4, 3, 4, 7] });
+  t.equal(odd.count, 4, 'numbers of no bucket are left out');
 });
 
 t.test('merge is the record of both', async (t) => {

@@ -82,7 +82,7 @@ t.test('order, offsets and acknowledgements of interleaved lanes are the modelâ€
         if ([...perStream.values()].join() !== plan.streamRecords.join()) fail(`per stream ${plan.streamRecords}`);
         for (const id of plan.streamIds)
           if (plan.streamNames[id] !== `s${id}`) fail(`stream ${id} is ${plan.streamNames[id]}`);
-        p.set.assign(appended - plan.records);
+        p.set.assign(appended - plan.records, 0, 0);
         p.set.release();
         batchEnds.push(appended);
         drained += plan.records;
@@ -126,7 +126,7 @@ t.test('acknowledgements wait for the durable offset, batch by batch', async (t)
   p.put(1, 0, 1);
   const drainAt = (offset: number): void => {
     p.set.drain(wide);
-    p.set.assign(offset);
+    p.set.assign(offset, 0, 0);
     p.set.release();
   };
   drainAt(1000);
@@ -148,7 +148,7 @@ t.test('every acknowledgement wakes its producer', async (t) => {
   const before = signals();
   p.put(0, 0, 1);
   p.set.drain(wide);
-  p.set.assign(0);
+  p.set.assign(0, 0, 0);
   p.set.release();
   p.set.acknowledge(1);
   t.ok(signals()[0] > before[0]);
@@ -185,7 +185,7 @@ t.test('retire: only lanes that are closed, empty and whose acknowledgements wer
   p.producers[1].close();
   t.equal(rest(), 0, 'closed, not drained');
   p.set.drain(wide);
-  p.set.assign(7);
+  p.set.assign(7, 0, 0);
   p.set.release();
   t.equal(rest(), 0, 'drained, not acknowledged');
   p.set.acknowledge(8);
@@ -205,7 +205,7 @@ t.test('retire: only lanes that are closed, empty and whose acknowledgements wer
     ['0:0', '2:0', '2:1'],
     'the rest goes on',
   );
-  p.set.assign(8);
+  p.set.assign(8, 0, 0);
   p.set.release();
   p.set.acknowledge(11);
   t.equal(allAcks(p.producers[0]).length, 1);
@@ -225,7 +225,7 @@ t.test('a lane without room for acknowledgements is not drained, and goes on onc
   let offset = 0;
   const commit = (): number => {
     const { plan } = p.set.drain(one);
-    p.set.assign(offset);
+    p.set.assign(offset, 0, 0);
     offset += plan.records;
     p.set.release();
     p.set.acknowledge(offset);
@@ -256,7 +256,7 @@ t.test('runs that are not acknowledged yet count as taken slots', async (t) => {
   let offset = 0;
   for (let i = 0; i < ACK_SLOTS + 10; i++) {
     const { plan } = p.set.drain(one);
-    p.set.assign(offset);
+    p.set.assign(offset, 0, 0);
     offset += plan.records;
     p.set.release();
   }

@@ -4,7 +4,7 @@ import { seededRandom } from '../../src/base/clock.ts';
 import t from 'tap';
 import * as fc from 'fast-check';
 import { ACK_SLOTS } from '../../src/base/limits.ts';
-import { FLAG_UNTERMINATED } from '../../src/platform/lane-memory.ts';
+import { FLAG_UNTERMINATED, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { TestSink, word, type Frame } from '../support/platform-lane.ts';
 import {
   lane,
@@ -37,7 +37,7 @@ class Model {
   putRecords = 0;
   publishedRecords = 0;
   walkedRecords = 0;
-  acks: [number, number][] = [];
+  acks: number[][] = [];
   nextOffset = 100;
 
   constructor(cursor: number) {
@@ -195,12 +195,16 @@ function play(
       same([consumer.walkedRecords, consumer.walkedBytes], [wanted.frames.length, wanted.bytes], 'walked');
     } else if (s.do === 'acknowledge') {
       if (consumer.ackRoom() === 0) continue;
-      consumer.acknowledge(model.nextOffset, s.records);
-      model.acks.push([model.nextOffset, s.records]);
+      const [freeMs, closedMs, durableMs] = [0.25, 0.5, 0.75].map((part) => model.nextOffset + part);
+      consumer.acknowledge(model.nextOffset, s.records, { freeMs, closedMs, durableMs });
+      model.acks.push([model.nextOffset, s.records, freeMs, closedMs, durableMs]);
       model.nextOffset += s.records;
     } else {
-      const run = { firstOffset: -1, records: -1 };
-      while (producer.nextAck(run)) same([run.firstOffset, run.records], model.acks.shift(), 'acknowledgement');
+      const run = noAcknowledgement();
+      while (producer.nextAck(run)) {
+        const { firstOffset, records, freeMs, closedMs, durableMs } = run;
+        same([firstOffset, records, freeMs, closedMs, durableMs], model.acks.shift(), 'acknowledgement');
+      }
       same(model.acks, [], 'acknowledgements read');
     }
     same(consumer.availableBytes(), model.publishedTail - model.at, 'bytes to be walked');

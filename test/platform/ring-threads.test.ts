@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { Worker } from 'node:worker_threads';
 import { LaneSet } from '../../src/platform/lanes.ts';
 import { LaneConsumer } from '../../src/platform/lane-consumer.ts';
-import { createLaneBuffer } from '../../src/platform/lane-memory.ts';
+import { createLaneBuffer, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { waitForSignal } from '../../src/platform/waiter.ts';
 import { presetCursor, TestSink } from '../support/platform-lane.ts';
@@ -139,7 +139,7 @@ t.test('one producer, one consumer: 400,000 records through 16 KiB, cursors past
       throw new Error(`${consumer.availableRecords()} records are said to wait`);
     while (consumer.ackRoom() === 0) await new Promise((resolve) => setImmediate(resolve));
     offset += walks % 3; // offsets of other lanes lie between
-    if (consumer.walkedRecords > 0) consumer.acknowledge(offset, consumer.walkedRecords);
+    if (consumer.walkedRecords > 0) consumer.acknowledge(offset, consumer.walkedRecords, noAcknowledgement());
     offset += consumer.walkedRecords;
     walks++;
     consumer.notify();
@@ -177,7 +177,7 @@ t.test('two producers into a LaneSet: each in order, offsets dense, acknowledged
       const [source, from, to] = plan.ranges.subarray(r * 3, r * 3 + 3);
       verifiers[source].range(plan.sources[source], from, to);
     }
-    lanes.assign(offset);
+    lanes.assign(offset, 0, 0);
     offset += plan.records;
     lanes.release();
     lanes.acknowledge(offset);
@@ -223,7 +223,7 @@ for (const spin of [false, true]) {
         if (lanes.availableRecords() !== 0) throw new Error(`${lanes.availableRecords()} records are said to wait`);
         for (let r = 0; r < plan.rangeCount; r++)
           verifier.range(plan.sources[0], plan.ranges[r * 3 + 1], plan.ranges[r * 3 + 2]);
-        lanes.assign(offset);
+        lanes.assign(offset, 0, 0);
         offset += plan.records;
         lanes.release();
         lanes.acknowledge(offset);

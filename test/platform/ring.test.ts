@@ -5,7 +5,17 @@ import t from 'tap';
 import { encodeFramesJs, framesBytes } from '../../src/platform/frames.ts';
 import { ACK_SLOTS } from '../../src/base/limits.ts';
 import { LaneConsumer } from '../../src/platform/lane-consumer.ts';
-import { createLaneBuffer, frameBytes, laneIsClosed, laneLatency, notifyLane } from '../../src/platform/lane-memory.ts';
+import { dropCauses, laneHistogramNames } from '../../src/platform/lane-figures.ts';
+import {
+  createLaneBuffer,
+  frameBytes,
+  laneIsClosed,
+  laneFigures,
+  laneUsed,
+  noAcknowledgement,
+  notifyLane,
+  type BatchTimes,
+} from '../../src/platform/lane-memory.ts';
 import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { laneWords, TestSink, word } from '../support/platform-lane.ts';
@@ -141,28 +151,32 @@ t.test('a lane belongs to one producer, once', async (t) => {
   t.ok(consumer.closedAndEmpty);
 });
 
+const times = (i: number): BatchTimes => ({ freeMs: i + 0.25, closedMs: i + 0.5, durableMs: i + 0.75 });
+
 t.test('acknowledgements fill their slots and no more', async (t) => {
   for (const start of [0, 2 ** 31 - 500, 2 ** 32 - 500]) {
     const { producer, consumer } = lane(0, start);
-    for (let i = 0; i < ACK_SLOTS; i++) consumer.acknowledge(i * 10, 1 + (i % 3));
+    for (let i = 0; i < ACK_SLOTS; i++) consumer.acknowledge(i * 10, 1 + (i % 3), times(i));
     t.equal(consumer.ackRoom(), 0);
     t.notOk(consumer.acksRead);
-    const run = { firstOffset: -1, records: -1 };
+    const run = noAcknowledgement();
     const runs: number[][] = [];
-    while (producer.nextAck(run)) runs.push([run.firstOffset, run.records]);
+    while (producer.nextAck(run)) {
+      runs.push([run.firstOffset, run.records, run.freeMs, run.closedMs, run.durableMs]);
+    }
     t.strictSame(
       runs,
-      Array.from({ length: ACK_SLOTS }, (_, i) => [i * 10, 1 + (i % 3)]),
+      Array.from({ length: ACK_SLOTS }, (_, i) => [i * 10, 1 + (i % 3), i + 0.25, i + 0.5, i + 0.75]),
       `from ${start}`,
     );
     t.equal(consumer.ackRoom(), ACK_SLOTS);
     t.ok(consumer.acksRead);
   }
   const { producer, consumer } = lane();
-  const run = { firstOffset: -1, records: -1 };
-  consumer.acknowledge(2 ** 52 + 1, 2 ** 40);
+  const run = noAcknowledgement();
+  consumer.acknowledge(2 ** 52 + 1, 2 ** 40, times(0));
   t.ok(producer.nextAck(run));
-  t.strictSame(run, { firstOffset: 2 ** 52 + 1, records: 2 ** 40 }, 'offsets beyond 32 bits');
+  t.match(run, { firstOffset: 2 ** 52 + 1, records: 2 ** 40 }, 'offsets beyond 32 bits');
 });
 
 t.test('the doorbell rings only for a sleeper, and only once enough is there', async (t) => {
@@ -205,18 +219,34 @@ t.test('the producer can be woken from any thread', async (t) => {
   t.equal(producer.signalWords[producer.signalIndex], before + 2);
 });
 
-t.test('the latency of a lane is kept apart from its frames and acknowledgements', async (t) => {
+t.test('the figures of a lane are kept apart from each other, its frames and its acknowledgements', async (t) => {
   const { buffer, producer, consumer } = lane();
-  for (let i = 0; i < ACK_SLOTS; i++) consumer.acknowledge(-1, -1);
+  for (let i = 0; i < ACK_SLOTS; i++) consumer.acknowledge(-1, -1, { freeMs: -1, closedMs: -1, durableMs: -1 });
   while (producer.put(1, 0, 1, null, pattern(100, 255)));
   producer.publish();
-  t.equal(laneLatency(buffer).count, 0);
-  laneLatency(buffer).record(5, 3);
-  laneLatency(buffer).record(2 ** 50);
-  t.equal(laneLatency(buffer).count, 4);
+  const figures = laneFigures(buffer);
+  t.strictSame([figures.waitingRecords, figures.waitingBytes, figures.oldestMs], [0, 0, 0]);
+  t.strictSame(figures.drops, { newest: 0, oldest: 0, blockedTooLong: 0, backlog: 0 });
+  figures.setWaiting(1, 2);
+  figures.oldestMs = 3;
+  dropCauses.forEach((cause, i) => figures.drop(cause, 4 + i));
+  laneHistogramNames.forEach((name, i) => {
+    t.equal(figures.histograms[name].count, 0, name);
+    figures.histograms[name].record(0, 1 + i);
+    figures.histograms[name].record(2 ** 50);
+  });
+  const again = laneFigures(buffer);
+  t.strictSame([again.waitingRecords, again.waitingBytes, again.oldestMs], [1, 2, 3], 'seen by every other look');
+  t.strictSame(again.drops, { newest: 4, oldest: 5, blockedTooLong: 6, backlog: 7 });
+  laneHistogramNames.forEach((name, i) => t.match(again.histograms[name], { count: 2 + i, max: 2 ** 50 }, name));
+  t.match(laneUsed(buffer), { records: 34, bytes: 34 * 120 }, 'not taken over yet');
   t.equal(walkAll(new TestSink(), consumer).length, 34);
-  const run = { firstOffset: 0, records: 0 };
-  while (producer.nextAck(run)) t.equal(run.firstOffset, -1);
+  const run = noAcknowledgement();
+  consumer.release();
+  t.strictSame(laneUsed(buffer), { records: 0, bytes: 0 });
+  for (let i = 0; i < ACK_SLOTS; i++) {
+    if (!producer.nextAck(run) || run.firstOffset !== -1 || run.durableMs !== -1) t.fail(`slot ${i}`);
+  }
 });
 
 t.test(

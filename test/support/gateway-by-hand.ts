@@ -25,7 +25,12 @@ export class ByHand {
   readonly #dir: string;
   readonly #accept: Accept;
 
-  private constructor(dir: string, options: Readonly<Record<string, unknown>>, maxWaitingBytes: number) {
+  private constructor(
+    dir: string,
+    options: Readonly<Record<string, unknown>>,
+    maxWaitingBytes: number,
+    arrivals?: SharedArrayBuffer,
+  ) {
     this.#dir = dir;
     this.loop.queue({ id: 0, kind: 'lane', buffer: this.#lane });
     this.loop.shared.state = 'open';
@@ -45,6 +50,7 @@ export class ByHand {
           limits: { maxRecordBytes: MAX_RECORD_BYTES, maxWaitingBytes },
         },
         counters: this.#counters,
+        ...(arrivals === undefined ? {} : { arrivals }),
         heapLimits: {},
         decodeLimits: {},
         thread: 0,
@@ -59,8 +65,9 @@ export class ByHand {
     t: Test,
     options: Readonly<Record<string, unknown>> = {},
     maxWaitingBytes = 1024 * 1024,
+    arrivals?: SharedArrayBuffer,
   ): Promise<ByHand> {
-    const hand = new ByHand(directory(t), options, maxWaitingBytes);
+    const hand = new ByHand(directory(t), options, maxWaitingBytes, arrivals);
     t.teardown(async () => {
       hand.fail({ code: 'POISONED', message: 'the test is over', details: {} });
       await hand.#accept.close();

@@ -370,13 +370,24 @@ export const plantedBugs: readonly PlantedBug[] = [
     caughtBy: 'proof/power',
   },
   {
+    name: 'an acknowledgement brings the times of a later batch',
+    patches: [
+      {
+        file: 'src/platform/lanes.ts',
+        find: 'this.#unwritten.shift();',
+        replace: 'this.#unwritten.pop();',
+      },
+    ],
+    caughtBy: 'pipeline/stages',
+  },
+  {
     name: 'an acknowledgement is published before its slot is written',
     patches: [
       {
         file: 'src/platform/lane-consumer.ts',
-        find: '    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);',
+        find: '    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n',
         replace:
-          '    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);\n    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;',
+          '    Atomics.store(words, laneWord.ackTail, (tail + 1) | 0);\n    ackRuns[slot] = firstOffset;\n    ackRuns[slot + 1] = records;\n',
       },
     ],
     caughtBy: 'proof/ring',

@@ -2,7 +2,7 @@
 
 import type { BatchPlan } from '../../src/base/types.ts';
 import { LaneSet } from '../../src/platform/lanes.ts';
-import { createLaneBuffer } from '../../src/platform/lane-memory.ts';
+import { createLaneBuffer, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { planFrames } from './platform-lane.ts';
@@ -57,7 +57,7 @@ export function shares(plan: BatchPlan, lanes: number): number[] {
 }
 
 export function allAcks(producer: LaneProducer): number[] {
-  const run = { firstOffset: 0, records: 0 };
+  const run = noAcknowledgement();
   const offsets: number[] = [];
   while (producer.nextAck(run)) for (let i = 0; i < run.records; i++) offsets.push(run.firstOffset + i);
   return offsets;

@@ -1,6 +1,7 @@
 // Thread entry for test/platform/ring-threads.test.ts: a real producer on a lane, as fast as the lane allows.
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { waitForSignal } from '../../src/platform/waiter.ts';
@@ -38,7 +39,7 @@ let lastOffset = -1;
 let refusals = 0;
 let lostSignals = 0;
 let problem: string | undefined;
-const run = { firstOffset: 0, records: 0 };
+const run = noAcknowledgement();
 
 function readAcks(): void {
   while (producer.nextAck(run)) {

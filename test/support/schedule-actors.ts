@@ -8,7 +8,7 @@ import { RECORD_HEADER_BYTES } from '../../src/base/limits.ts';
 import type { BatchPlan } from '../../src/base/types.ts';
 import type { Log } from '../../src/log/log.ts';
 import { CommitLoop, type Command, type CommandPort, type Reply } from '../../src/pipeline/commit-loop.ts';
-import { frameBytes } from '../../src/platform/lane-memory.ts';
+import { frameBytes, noAcknowledgement } from '../../src/platform/lane-memory.ts';
 import { LaneProducer } from '../../src/platform/lane-producer.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { signal, waitForSignal } from '../../src/platform/waiter.ts';
@@ -32,7 +32,7 @@ class CheckedLog {
   readonly batchBytesWritten = 0;
   readonly poison = undefined;
   readonly checkpointIsBehind = false;
-  onWrite: (us: number) => void = () => undefined;
+  onWrite: (us: number, atMs: number) => void = () => undefined;
   readonly #world: World;
   readonly #violate: Violate;
   readonly #underWay: number[] = [];
@@ -91,7 +91,7 @@ class CheckedLog {
   #settle(): void {
     this.durableOffset = this.#underWay.shift()!;
     this.#world.mail[mail.durable] = this.durableOffset;
-    this.onWrite(1);
+    this.onWrite(1, 0);
   }
 
   /** Whole frames of one lane, compared byte by byte. Returns how many. */
@@ -205,7 +205,7 @@ export class Producer {
   readonly #lane: number;
   readonly #shared: SharedState;
   readonly #producer: LaneProducer;
-  readonly #run = { firstOffset: 0, records: 0 };
+  readonly #run = noAcknowledgement();
   #lastOffset = -1;
   /** Ends what waits, in scenarios where the log closes or fails meanwhile. */
   readonly #mayEnd: boolean;

@@ -6,13 +6,13 @@
 
 import { ACK_SLOTS } from '../../src/base/limits.ts';
 import type { WindowOptions } from '../../src/base/options.ts';
-import { createLaneBuffer, laneWord } from '../../src/platform/lane-memory.ts';
+import { ACK_FIELDS, createLaneBuffer, laneWord } from '../../src/platform/lane-memory.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 
 const CONTROL_WORDS = 128;
 const ACKS_AT = CONTROL_WORDS;
-const ACK_WORDS = ACK_SLOTS * 4;
-const ACKS_KEPT = 8 * 4;
+const ACK_WORDS = ACK_SLOTS * ACK_FIELDS * 2;
+const ACKS_KEPT = 8 * ACK_FIELDS * 2;
 /** Control words and the three offsets of SharedState. */
 const SHARED_WORDS = 128 + 6;
 

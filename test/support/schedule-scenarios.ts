@@ -3,9 +3,9 @@
 // numbers wrap within three or four records.
 // Frames here: 16 bytes of header, then key and payload, rounded up to 8; the declaration of the stream takes 24.
 
-import { BUSY_LANE_POLL_MS, CHECKPOINT_MS } from '../../src/base/limits.ts';
+import { ACK_SLOTS, BUSY_LANE_POLL_MS, CHECKPOINT_MS } from '../../src/base/limits.ts';
 import type { WindowOptions } from '../../src/base/options.ts';
-import { laneWord } from '../../src/platform/lane-memory.ts';
+import { ACK_FIELDS, laneWord } from '../../src/platform/lane-memory.ts';
 import { awaitAnswer, awaitDurable, post, Producer } from './schedule-actors.ts';
 import { mail, type LaneSetup, type World } from './schedule-memory.ts';
 
@@ -229,9 +229,10 @@ export const scenarios: readonly Scenario[] = [
       },
     ],
     atRest: (world) => {
-      const runs = new Float64Array(world.lanes[0], 512, 2048);
+      const runs = new Float64Array(world.lanes[0], 512, ACK_SLOTS * ACK_FIELDS);
       const words = world.laneWords[0];
-      const last = [runs[1023 * 2], runs[1023 * 2 + 1], runs[0], runs[1]];
+      const slot = (ACK_SLOTS - 1) * ACK_FIELDS;
+      const last = [runs[slot], runs[slot + 1], runs[0], runs[1]];
       return last.join() === '0,1,1,1' && words[laneWord.ackTail] === 1025 && words[laneWord.ackHead] === 2
         ? undefined
         : `runs ${last} in the last and first slot, ACK_TAIL ${words[laneWord.ackTail]}`;
