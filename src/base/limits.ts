@@ -84,8 +84,6 @@ export const LARGE_RECEIVE_CONNECTIONS = 4;
 export const UNSENT_BYTES = 65_536;
 /** First piece of ingressBytes for a body of unknown length, and each next one. */
 export const BODY_PIECE_BYTES = 16_384;
-/** A refused request whose body is no longer than this does not end its connection. */
-export const MAX_DISCARDED_BYTES = 65_536;
 /** Text of one answer to a read, unless that of its first record is longer. */
 export const READ_PAGE_BYTES = 1024 * 1024;
 /** Answers to reads that an accept thread holds together, unless the longest text of a single record is more. */

@@ -16,9 +16,9 @@ import type { Host } from './host.ts';
 import type { Patience } from './patience.ts';
 import { Refusal } from './reply.ts';
 
-function tooLarge(wireBodyBytes: number, came: string): SpillwayError {
+function tooLarge(wireBodyBytes: number, came: string): Refusal {
   const message = `body: expected at most wireBodyBytes (${wireBodyBytes}) on the wire, got ${came}`;
-  return new SpillwayError('BODY_TOO_LARGE', message);
+  return new Refusal(new SpillwayError('BODY_TOO_LARGE', message), { close: true });
 }
 
 /** Length that the request announces; undefined for a chunked body. @throws BODY_TOO_LARGE */
@@ -120,7 +120,7 @@ class Room {
     const message = `no room for the body ${when}: lane or ingressBytes are full`;
     // It has waited that long already; how fast the lane drains says nothing about bodies that others are sending.
     const retryAfter = Math.max(this.#host.retryAfter(), Math.ceil(this.#host.parts.options.maxBlockMs / 1000));
-    return new Refusal(new SpillwayError('BACKLOG_FULL', message), { retryAfter });
+    return new Refusal(new SpillwayError('BACKLOG_FULL', message), { close: true, retryAfter });
   }
 }
 

@@ -39,13 +39,13 @@ export async function postRecords(
 ): Promise<void> {
   const { options, decodeSlots, decode, maxRecordBytes, counters, clock } = host.parts;
   const refused = host.refusal();
-  if (refused !== undefined) throw refused;
+  if (refused !== undefined) throw new Refusal(refused, { close: true });
   const encoding = parseContentEncoding(req.headers['content-encoding']);
   const shape = shapeOf(req.headers['content-type'], query?.get('as') ?? null);
   const key = idempotencyKey(req);
   const partial = query?.get('partial') === '1';
   const announced = announcedBytes(req, options.wireBodyBytes);
-  throttle(host, who, 0, announced ?? 0);
+  throttle(host, who, 0, announced ?? 0, true);
 
   const { overflow, maxBlockMs } = host.admission(stream);
   const patience = new Patience(maxBlockMs, clock);
@@ -56,7 +56,7 @@ export async function postRecords(
   });
   let slots = 0;
   try {
-    if (announced === undefined) throttle(host, who, 0, body.bytes.length);
+    if (announced === undefined) throttle(host, who, 0, body.bytes.length, false);
     if (encoding !== 'identity') {
       if (!(await patience.spend((timeoutMs) => decodeSlots.acquire(1, { timeoutMs })))) {
         throw new SpillwayError('BACKLOG_FULL', 'no thread to decode the body within maxBlockMs');
@@ -76,7 +76,7 @@ export async function postRecords(
     );
     if (encoding !== 'identity') counters.add('decodedBytes', decoded.body.length);
     if (decoded.badCount > 0 && (!partial || decoded.count === 0)) throw badRecords(req, decoded);
-    throttle(host, who, decoded.count, 0);
+    throttle(host, who, decoded.count, 0, false);
     // What is in the lane, or copied while it waits for it, is in memory there: others may have the room of the body meanwhile.
     const taken = (): void => {
       letGo(decoded);
@@ -119,11 +119,11 @@ function badRecords(req: IncomingMessage, decoded: DecodedRequest): Refusal {
   return new Refusal(error, { also: describeBad(req, decoded.bad, decoded.badCount) });
 }
 
-function throttle(host: Host, who: string, records: number, bytes: number): void {
+function throttle(host: Host, who: string, records: number, bytes: number, close: boolean): void {
   const waitMs = host.charge(who, records, bytes);
   if (waitMs === 0) return;
   const error = new SpillwayError('RATE_LIMITED', `'${who}' is over its rate limit for ${Math.ceil(waitMs)} ms`);
-  throw new Refusal(error, { retryAfter: Math.max(1, Math.ceil(waitMs / 1000)) });
+  throw new Refusal(error, { retryAfter: Math.max(1, Math.ceil(waitMs / 1000)), close });
 }
 
 function idempotencyKey(req: IncomingMessage): string | undefined {

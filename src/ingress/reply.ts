@@ -2,7 +2,6 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorKinds, SpillwayError, reasonOf } from '../base/errors.ts';
-import { MAX_DISCARDED_BYTES } from '../base/limits.ts';
 import type { BadRecord } from '../codec/split.ts';
 import { secretsOfHeader, withoutSecrets } from './credentials.ts';
 import type { Host } from './host.ts';
@@ -17,7 +16,7 @@ export class Refusal extends SpillwayError {
   /** Body that is sent beside the error: bad records, for one. */
   readonly also: Readonly<Record<string, unknown>>;
   readonly headers: readonly string[];
-  /** Where the next request would begin is uncertain, or nobody should be asked for more: the connection ends here. */
+  /** The rest of the request is not read. */
   readonly close: boolean;
 
   constructor(
@@ -57,28 +56,25 @@ export function nextRequestId(): string {
   return `${processTag}-${(++requests).toString(36)}`;
 }
 
-/** @param closes the connection ends behind the answer; else what has not come of the body is read, and thrown away */
+/** @param unread the request, where its body was not read to its end: the connection is closed behind the answer */
 export function answer(
   host: Host,
   res: ServerResponse,
   status: number,
   body: string | Uint8Array,
   headers: readonly string[],
-  closes = false,
+  unread?: IncomingMessage,
 ): void {
   const { counters } = host.parts;
   if (res.destroyed) return counters.add('aborted');
   counters.add('requests');
   counters.add(status < 300 ? 'answers2xx' : status < 500 ? 'answers4xx' : 'answers5xx');
   const all = [...headers, 'content-length', String(typeof body === 'string' ? Buffer.byteLength(body) : body.length)];
-  if (host.draining || closes) res.shouldKeepAlive = false;
+  if (host.draining || unread !== undefined) res.shouldKeepAlive = false;
   res.writeHead(status, all);
-  if (closes) {
-    res.write(body);
-    return discard(res.req, () => res.end());
-  }
-  res.end(body);
-  if (!res.req.complete) res.req.resume();
+  if (unread === undefined) return void res.end(body);
+  res.write(body);
+  discard(unread, () => res.end());
 }
 
 /** Reads on and throws away: closing over unread bytes would reset the connection, and the answer would be lost with it. */
@@ -105,7 +101,7 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
     const stack = thrown instanceof Error ? tellable(req, thrown.stack ?? '') : undefined;
     host.parts.log.error({ requestId, stack }, `bug: ${tellable(req, reasonOf(thrown))}`);
     const body = JSON.stringify({ error: 'INTERNAL', message: 'this is a bug', requestId, retryable: true });
-    return answer(host, res, 500, body, jsonHeaders, endsWithin(req));
+    return answer(host, res, 500, body, jsonHeaders, unreadOf(req));
   }
   const { code, retryable } = thrown;
   const message = tellable(req, thrown.message);
@@ -117,16 +113,14 @@ export function answerError(host: Host, req: IncomingMessage, res: ServerRespons
   }
   host.parts.log.debug({ requestId, code, status }, message);
   const body = JSON.stringify({ error: code, message, requestId, retryable, ...refusal?.also });
-  answer(host, res, status, body, headers, refusal?.close === true || endsWithin(req));
+  answer(host, res, status, body, headers, refusal?.close === true ? req : unreadOf(req));
 }
 
 /**
- * Whether the connection ends with this request, as too much of its body is to come. A little is taken instead: a new connection costs
- * both sides more, and while many are refused the kernel's queue of new ones would be full.
+ * The request, where it has a body that was not read: its connection ends. To read a small one to its end and go on was tried: a refusal
+ * costs about what a request does, who is refused comes again at once instead of connecting first, and of a flood half was accepted.
  */
-function endsWithin(req: IncomingMessage): boolean {
-  const { 'content-length': length = '0', 'transfer-encoding': coding, expect } = req.headers;
-  if (req.complete) return false;
-  // Who waits to be asked for its body may send it all the same, or not: RFC 9110, 10.1.1.
-  return coding !== undefined || Number(length) > (expect === undefined ? MAX_DISCARDED_BYTES : 0);
+function unreadOf(req: IncomingMessage): IncomingMessage | undefined {
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = req.headers;
+  return req.complete || (coding === undefined && Number(length) === 0) ? undefined : req;
 }

@@ -210,38 +210,6 @@ t.test('rate limits: per token, or per address; Retry-After is enough', async (t
   await anonymous.end(t);
 });
 
-t.test('a refusal ends no connection for the sake of a small body', async (t) => {
-  const g = await Inside.start(t, { rateBytes: 100 });
-  isStored(t, await post(g.port, 's', 'y'.repeat(100)), 'the burst');
-  const probe = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
-  const cases = [
-    { what: 'none of its body has come', begins: head('s', 5), rest: 'later' },
-    { what: 'some of its body has come', begins: `${head('s', 65_536)}some`, rest: 'y'.repeat(65_532) },
-    { what: 'a byte too many', begins: head('s', 65_537), rest: undefined },
-    { what: 'it waits to be asked', begins: head('s', 5, 'Expect: 100-continue\r\n'), rest: undefined },
-  ];
-  for (const { what, begins, rest } of cases) {
-    const client = await Raw.connect(g.port);
-    client.write(begins);
-    const refused = await client.answer();
-    isError(t, refused, 'RATE_LIMITED', what);
-    t.equal(refused.headers['connection'], rest === undefined ? 'close' : 'keep-alive', what);
-    if (rest !== undefined) {
-      client.write(rest + probe);
-      t.equal((await client.answer()).status, 200, `${what}: the next request is not taken for it`);
-    }
-    client.destroy();
-  }
-  const unknown = await Raw.connect(g.port);
-  unknown.write(
-    `POST ${recordsOf('s')} HTTP/1.1\r\nHost: x\r\nContent-Type: no/such\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx`,
-  );
-  t.equal((await unknown.answer()).headers['connection'], 'close', 'nobody knows how long it will be');
-  unknown.destroy();
-  await g.isAtRest(t, 'after refusals');
-  await g.end(t);
-});
-
 t.test('more than maxConnections are turned away', async (t) => {
   const g = await Inside.start(t, { maxConnections: 2 });
   const [a, b] = [await Raw.connect(g.port), await Raw.connect(g.port)];
