@@ -12,6 +12,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { SpillwayError } from '../base/errors.ts';
 import type { GatewayOptions } from '../base/gateway-options.ts';
 import {
+  COMPRESSOR_BYTES,
   FILL_BYTES,
   LARGE_RECEIVE_BYTES,
   LARGE_RECEIVE_CONNECTIONS,
@@ -164,6 +165,9 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     // The log's own lane is never used: its pages are not there.
     row('lanes', accepts * laneBytes(log), 'laneBytes', 'acceptThreads'),
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
+    row('compression of batches', log.codec === 'none' ? 0 : maxBatchBytes(log) + COMPRESSOR_BYTES, 'codec'),
+    // As large as a batch is that another opening has compressed; those of this one are meant.
+    row('batches decompressed for readers', accepts * maxBatchBytes(log), 'window.maxBytes', 'acceptThreads'),
     row('index being written', indexBytes, 'segmentBytes'),
     row('connections', connections * connectionBytes, 'maxConnections', 'acceptThreads'),
     row(
