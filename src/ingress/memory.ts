@@ -166,8 +166,13 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     row('lanes', accepts * laneBytes(log), 'laneBytes', 'acceptThreads'),
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
     row('compression of batches', log.codec === 'none' ? 0 : maxBatchBytes(log) + COMPRESSOR_BYTES, 'codec'),
-    // As large as a batch is that another opening has compressed; those of this one are meant.
-    row('batches decompressed for readers', accepts * maxBatchBytes(log), 'window.maxBytes', 'acceptThreads'),
+    // The one that is kept, and the one that zlib makes; of batches as this opening writes them.
+    row(
+      'batches decompressed for readers',
+      log.codec === 'none' ? 0 : accepts * 2 * maxBatchBytes(log),
+      'codec',
+      'window.maxBytes',
+    ),
     row('index being written', indexBytes, 'segmentBytes'),
     row('connections', connections * connectionBytes, 'maxConnections', 'acceptThreads'),
     row(

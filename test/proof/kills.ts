@@ -56,7 +56,9 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
       for (let i = 0; i < randomKills / AT_ONCE && violations.length === 0; i++) {
         const run = i;
         const io = workingModes[(i + which) % workingModes.length];
-        const task: WriterTask = { dir, io, run, threads: random() < 0.5 ? 1 : 2, retentionBytes };
+        // One log of plain and of compressed batches.
+        const codec = i % 2 === 0 ? 'none' : 'gzip';
+        const task: WriterTask = { dir, io, run, threads: random() < 0.5 ? 1 : 2, retentionBytes, codec };
         const moment = anyMoment(random, retentionBytes === 0);
         const told = await runWriter('kill-writer', [JSON.stringify(task)], {}, moment, kill);
         const found = judge(told, witness, run);
@@ -68,7 +70,7 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
           if (checked.segments > 1) sum.rolled++;
         }
         sum.kills++;
-        const where = `directory ${which}, kill ${i} (${io}, ${momentText(moment)})`;
+        const where = `directory ${which}, kill ${i} (${io}, ${codec}, ${momentText(moment)})`;
         violations.push(...found.map((v) => `${where}: ${v}; ${repeatCommand('kills', seed, 'random')}`));
       }
       sum.acknowledged += witness.acknowledged;
