@@ -206,7 +206,7 @@ t.test(
       ['rawBytes beyond the largest batch', (b) => b.writeUInt32LE(0x7fff_ffff, 16), /lengths/],
       ['other bytes', (b) => randomBytes(200).copy(b, recordsAt(b) + 20), /decompressed: /],
       ['another codec', (b) => (b[5] = 1), /decompressed: /],
-      ];
+    ];
     for (const [what, change, message] of cases) {
       if (what === 'another codec' && !here.includes('lz4')) continue;
       const dir = made(t, 'gzip', 3);
