@@ -224,7 +224,7 @@ const plots = {
   'overflow-depth': 'queue depth of the same',
   'bomb-rss': 'resident memory of the gateway among bombs, and of a server that calls gunzipSync',
   'compression-ratio': 'bytes on disk without a codec over bytes with it, by how full batches are',
-  'compression-cpu': 'CPU of compressing, by how full batches are',
+  'compression-cpu': 'time of the commit thread for compressing, by how full batches are',
   'nagle-latency': 'latency of requests of two writes and of one',
 } as const;
 

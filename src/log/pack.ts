@@ -21,7 +21,10 @@ export interface Compression {
   /** Their records with frame headers, and as stored. */
   rawBytes: number;
   storedBytes: number;
-  /** Spent compressing on the commit thread, also where it did not pay. */
+  /**
+   * Spent compressing on the commit thread, also where it did not pay. By the clock, which is CPU time unless the thread was taken off
+   * its processor: the kernel's own account of a thread goes by ticks, and has none for a millisecond of work.
+   */
   us: number;
 }
 

@@ -32,7 +32,7 @@ export interface LogStats {
   readonly closeReasons: Record<CloseReason, number>;
   /**
    * Batches that are stored compressed, their records with frame headers, and as stored; and the µs that the commit thread has spent
-   * compressing, also where it did not pay. All 0 without a codec.
+   * compressing (pack.ts), also where it did not pay. All 0 without a codec.
    */
   readonly compression: Readonly<Compression>;
   /** Calls of the commit thread, by name; bytesWritten, commitWrites and commitSyncs beside them. */
