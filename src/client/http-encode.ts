@@ -6,13 +6,9 @@
 
 import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
-
-export type WireCodec = 'none' | 'gzip' | 'zstd';
+import { WIRE_GZIP_LEVEL, WIRE_WORTH, type WireCodec } from '../codec/append-codec.ts';
 
 const LEAST_BYTES = 4096;
-/** Level 6 takes four times as long for a body that is 15 % shorter. */
-const GZIP_LEVEL = 1;
-const WORTH = 0.9;
 
 const gzip = promisify<Uint8Array, zlib.ZlibOptions, Buffer>(zlib.gzip);
 /** Since Node 22.15; options.ts has refused it where there is none. */
@@ -26,7 +22,7 @@ export interface Encoded {
 
 export async function encodeBody(body: Buffer, codec: WireCodec): Promise<Encoded> {
   if (codec === 'none' || body.length < LEAST_BYTES) return { body, headers: {} };
-  const encoded = codec === 'gzip' ? await gzip(body, { level: GZIP_LEVEL }) : await promisify(zstdCompress)(body);
-  if (encoded.length > WORTH * body.length) return { body, headers: {} };
+  const encoded = codec === 'gzip' ? await gzip(body, { level: WIRE_GZIP_LEVEL }) : await promisify(zstdCompress)(body);
+  if (encoded.length > WIRE_WORTH * body.length) return { body, headers: {} };
   return { body: encoded, headers: { 'content-encoding': codec } };
 }

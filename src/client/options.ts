@@ -3,9 +3,9 @@
 import { SpillwayError } from '../base/errors.ts';
 import { MAX_SOCKET_PATH_BYTES } from '../base/limits.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from '../base/options.ts';
+import type { WireCodec } from '../codec/append-codec.ts';
 import { codecLacks } from '../codec/batch-codec.ts';
 import { MAX_TOKEN_BYTES } from '../codec/frames.ts';
-import type { WireCodec } from './http-encode.ts';
 
 const MIB = 1024 * 1024;
 /**
@@ -68,7 +68,7 @@ const clientOptionTable = [
     default: 'none',
     choices: ['none', 'gzip', 'zstd'],
     sentence:
-      'HTTP only: Content-Encoding of bodies of 4 KiB and more that become a tenth shorter by it. zstd needs Node 22.15 on both sides.',
+      'How records are compressed on their way: bodies of 4 KiB and frames of 16 KiB and more, where they become a tenth shorter. zstd needs Node 22.15 on both sides.',
   },
 ] as const satisfies readonly OptionSpec[];
 
@@ -206,7 +206,6 @@ export function resolveClientOptions(url: string, input: ClientOptionsInput): Cl
   const concurrency = value('concurrency') as number;
   if (concurrency > 1 && target.kind !== 'http') refuse('concurrency', '1, as the url is not http', concurrency);
   const codec = value('codec') as WireCodec;
-  if (codec !== 'none' && target.kind !== 'http') refuse('codec', 'none, as the url is not http', codec);
   const lacks = codecLacks(codec);
   if (lacks !== undefined) {
     const message = `option 'codec': ${codec} needs ${lacks}; gzip works everywhere`;
