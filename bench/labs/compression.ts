@@ -41,12 +41,16 @@ const missing = codecs.flatMap((codec) => {
   return lacks === undefined ? [] : [`${codec}: needs ${lacks}`];
 });
 
+/** Ways to the gateway. */
+const wires = ['http', 'tcp'] as const;
+type Wire = (typeof wires)[number];
+
 interface Sample {
-  readonly where: 'disk' | 'wire';
+  readonly where: 'disk' | Wire;
   readonly input: string;
   readonly fill: string;
   readonly codec: Codec;
-  /** Batches on disk, requests on the wire. */
+  /** Batches on disk, requests or frames on the wire. */
   readonly batches: number;
   readonly records: number;
   readonly bytesPerRecord: number;
@@ -119,12 +123,13 @@ function cpuUsOf(pid: number): number {
 
 async function onWire(
   gateway: Gateway,
+  wire: Wire,
   input: Input,
   tiny: boolean,
   codec: 'none' | 'gzip' | 'zstd',
   records: number,
 ): Promise<Sample> {
-  const client = await connect(gateway.http, { codec });
+  const client = await connect(gateway[wire], { codec });
   const pid = gateway.child.pid!;
   const lines = cycle(input);
   lines.next();
@@ -143,7 +148,7 @@ async function onWire(
   const gatewayCpuUs = cpuUsOf(pid) - gatewayUs;
   await client.close();
   return {
-    where: 'wire',
+    where: wire,
     input: input.name,
     fill: tiny ? TINY.name : FULL.name,
     codec,
@@ -193,7 +198,7 @@ function summarize(samples: readonly Sample[]): Summary[] {
       bytesPerRecord: middle((s) => s.bytesPerRecord),
       compressUsPerRecord: middle((s) => s.compressUsPerRecord),
       cpuUsPerRecord: middle((s) => s.cpuUsPerRecord),
-      gatewayCpuUsPerRecord: where === 'wire' ? middle((s) => s.gatewayCpuUsPerRecord ?? 0) : null,
+      gatewayCpuUsPerRecord: where === 'disk' ? null : middle((s) => s.gatewayCpuUsPerRecord ?? 0),
       recordsPerSecond: middle((s) => s.recordsPerSecond),
       ratio: median(ratios),
       ratioMin: spread(ratios).min,
@@ -223,9 +228,11 @@ async function measure({ report, dataDir }: Lab, inputs: readonly Input[], v: Va
           const records = fill === TINY ? v.tinyRecords : v.records;
           for (const codec of here) samples.push(await onDisk(join(dataDir, 'log'), input, fill, codec, records));
         }
-        for (const tiny of [true, false]) {
-          const records = tiny ? v.tinyRecords : v.records;
-          for (const codec of wireCodecs) samples.push(await onWire(gateway, input, tiny, codec, records));
+        for (const wire of wires) {
+          for (const tiny of [true, false]) {
+            const records = tiny ? v.tinyRecords : v.records;
+            for (const codec of wireCodecs) samples.push(await onWire(gateway, wire, input, tiny, codec, records));
+          }
         }
       }
     }
@@ -271,7 +278,7 @@ function plots(lab: Lab, inputs: readonly Input[], summaries: readonly Summary[]
 function judge({ report }: Lab, summaries: readonly Summary[], realMissing: string | undefined): void {
   for (const s of summaries) {
     if (s.codec === 'none' || (s.fill !== TINY.name && s.fill !== FULL.name)) continue;
-    const what = `${s.where}, ${s.input}, ${s.codec}, ${s.fill}: times fewer bytes`;
+    const what = `${s.where}, ${s.input}, ${s.codec}, ${s.fill === TINY.name ? s.fill : 'filled'}: times fewer bytes`;
     if (s.fill === TINY.name) report.exact(what, s.ratio <= 1, s.ratio, '≤ 1: nothing is gained');
     else report.measured(what, s.ratio >= SAVES, s.ratio, `≥ ${SAVES}`);
     if (s.where === 'disk' && s.fill === TINY.name) {
@@ -315,12 +322,15 @@ async function body(lab: Lab, v: Values): Promise<void> {
         s.recordsPerSecond,
       ]),
   );
-  report.say('on the wire, HTTP: bodies of requests, without their heads; a body below 4 KiB is sent as it is');
+  report.say(
+    'on the wire: bodies of HTTP requests without their heads, and frames of at most 64 KiB over TCP; small ones are sent as they are',
+  );
   report.table(
-    [...columns.slice(0, 6), 'client CPU µs/record', 'gateway CPU µs/record', 'records/s'],
+    ['over', ...columns.slice(0, 6), 'client CPU µs/record', 'gateway CPU µs/record', 'records/s'],
     summaries
-      .filter((s) => s.where === 'wire')
+      .filter((s) => s.where !== 'disk')
       .map((s) => [
+        s.where,
         s.input,
         s.fill === TINY.name ? '1 record' : 'filled',
         s.codec,
@@ -344,7 +354,7 @@ await runLab(
       'A batch is compressed as a whole. What does that save, on disk and on the wire, by how full batches are, and what does it cost?',
     method:
       'Lines of real logs and JSON events into a log: one record per batch (linger 0, each awaited), then batches of 4 KiB to 1 MiB, with every ' +
-      'codec in turn, round by round; and through the HTTP client to a gateway, one record per request and a MiB per request.',
+      'codec in turn, round by round; and through the client to a gateway, over HTTP and in frames, one record per call and about a MiB per call.',
     expected: `Tiny batches gain nothing: a batch is a block of 4,096 bytes at least. Filled ones of real logs take ${SAVES} to 4 times fewer bytes, or fewer still.`,
     refutedBy: 'A gain on batches of one record, or filled batches of real logs that do not shrink to half.',
   },
