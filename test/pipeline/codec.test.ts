@@ -87,6 +87,8 @@ t.test('looks at one large batch decompress it once; a look that finds nothing o
     const counting = batchDecoder as { decode: typeof decode };
     counting.decode = (...args) => (decoded++, decode(...args));
     t.teardown(() => (counting.decode = decode));
+    t.equal(log.view.look('nobody', 0, () => true).nextOffset, log.stats().durableOffset);
+    t.equal(decoded, 0, 'nothing of that stream is in it');
     const seen: string[] = [];
     let looks = 0;
     for (let from = 0; seen.length < RECORDS && looks < 100; looks++) {
@@ -95,8 +97,6 @@ t.test('looks at one large batch decompress it once; a look that finds nothing o
     t.same(seen, lines);
     t.ok(looks >= RECORDS / READ_LOOK_RECORDS, `${looks} looks`);
     t.equal(decoded, 1, `${codec}: decompressed`);
-    t.equal(log.view.look('nobody', 0, () => true).nextOffset, log.stats().durableOffset);
-    t.equal(decoded, 1);
     counting.decode = decode;
   }
 });
