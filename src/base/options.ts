@@ -81,7 +81,7 @@ export const logOptionTable = [
     default: 'none',
     choices: codecs,
     sentence:
-      'How a batch is compressed, as a whole; one that would not become a block of 4 KiB shorter is stored plain. zstd needs Node 22.15, lz4 the package lz4-napi.',
+      'How a batch is compressed, as a whole; one that would not become a block of 4 KiB shorter is stored plain. zstd needs Node 22.15, also of whoever reads the log.',
   },
   {
     name: 'segmentBytes',

@@ -1,28 +1,21 @@
 // Compression of the records of a batch, and back. What the bytes are (docs/format.md): gzip one member (RFC 1952), zstd one frame
-// (RFC 8878), lz4 the length before as u32, then one LZ4 block.
+// (RFC 8878), lz4 one block.
 //
-// Promises: `compress` writes into the room it is given and nowhere else, and keeps COMPRESSOR_BYTES at most between batches (lz4: what
-// comes out of a batch lies in memory of its own until the collector takes it); `decode` allocates as many bytes as it is asked to
-// fill, never what the compressed bytes say; it fills all of them, or says why not.
+// Promises: `compress` writes into the room it is given and nowhere else, allocates nothing, and keeps COMPRESSOR_BYTES at most between
+// batches; `decode` allocates as many bytes as it is asked to fill (lz4: none), never what the compressed bytes say; it fills all of
+// them, or says why not.
 //
 // Levels, measured on 64 KiB and 1 MiB of real logs in record frames (one thread, MB of records per second of CPU): gzip 1 130 to
 // 480 at 4.5 to 13.7 : 1; gzip 6 a quarter of that speed for 15 % less; zstd 3 better than gzip 6 at twice the speed of gzip 1.
 
-import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
 import { codecs, type BatchCompressor, type BatchDecoder, type Codec } from '../base/types.ts';
 import { giveBack } from '../platform/give-back.ts';
 import { decodeContent } from './decode.ts';
+import { compressLz4, decompressLz4, newLz4Table } from './lz4.ts';
 
 const GZIP_LEVEL = 1;
-/** Room for the length in front of an LZ4 block. */
-const LZ4_LENGTH_BYTES = 4;
-
-interface Lz4 {
-  compressSync(raw: Uint8Array): Buffer;
-  uncompressSync(stored: Uint8Array): Buffer;
-}
 
 /** What of a compressor of zlib is used here; as in decode.ts, the types do not know these members. */
 interface Engine {
@@ -48,23 +41,9 @@ const { Gzip, ZstdCompress } = zlib as unknown as {
   readonly ZstdCompress?: new () => Engine;
 };
 
-/** Undefined until the first batch of it; null where the package is not installed. */
-let lz4Package: Lz4 | null | undefined;
-
-function loadLz4(): Lz4 | null {
-  if (lz4Package !== undefined) return lz4Package;
-  try {
-    lz4Package = createRequire(import.meta.url)('lz4-napi') as Lz4;
-  } catch {
-    lz4Package = null;
-  }
-  return lz4Package;
-}
-
 /** What this process would need for a codec; undefined where it has it. */
 export function codecLacks(codec: Codec): string | undefined {
   if (codec === 'zstd' && ZstdCompress === undefined) return `Node 22.15 or later, and this is ${process.version}`;
-  if (codec === 'lz4' && loadLz4() === null) return 'the package lz4-napi (npm install lz4-napi)';
   return undefined;
 }
 
@@ -85,16 +64,9 @@ function engineCompressor(codec: Codec, engine: Engine, finish: number): BatchCo
   };
 }
 
-function lz4Compressor(lz4: Lz4): BatchCompressor {
-  return {
-    codec: codecs.indexOf('lz4'),
-    compress: (raw, into) => {
-      const stored = lz4.compressSync(raw);
-      if (stored.length > into.length) return 0;
-      into.set(stored);
-      return stored.length;
-    },
-  };
+function lz4Compressor(): BatchCompressor {
+  const table = newLz4Table();
+  return { codec: codecs.indexOf('lz4'), compress: (raw, into) => compressLz4(raw, into, table) };
 }
 
 /** Undefined for `none`. @throws INVALID_OPTION where this process does not have the codec */
@@ -109,7 +81,7 @@ export function compressorFor(codec: Codec): BatchCompressor | undefined {
     case 'none':
       return undefined;
     case 'lz4':
-      return lz4Compressor(loadLz4()!);
+      return lz4Compressor();
     case 'zstd':
       return engineCompressor(codec, new ZstdCompress!(), ZSTD_e_end);
     case 'gzip':
@@ -117,28 +89,25 @@ export function compressorFor(codec: Codec): BatchCompressor | undefined {
   }
 }
 
-/** @throws what is wrong with `stored`, also where it holds more than asked for */
-function decoded(codec: Codec, stored: Uint8Array, rawBytes: number): Uint8Array {
-  if (codec !== 'lz4') return decodeContent(stored, codec === 'none' ? 'identity' : codec, rawBytes);
-  const statedBytes =
-    stored.length < LZ4_LENGTH_BYTES ? 0 : Buffer.from(stored.buffer, stored.byteOffset).readUInt32LE();
-  // It allocates what the bytes state.
-  if (statedBytes !== rawBytes) throw new Error(`lz4: it states ${statedBytes} bytes`);
-  return loadLz4()!.uncompressSync(stored);
+/** Fills `into` by zlib. @returns why it cannot */
+function inflate(encoding: 'gzip' | 'zstd', stored: Uint8Array, into: Uint8Array): string | undefined {
+  try {
+    const raw = decodeContent(stored, encoding, into.length);
+    const { length } = raw;
+    if (length === into.length) into.set(raw);
+    // All of its memory, which is larger.
+    giveBack(new Uint8Array(raw.buffer));
+    return length === into.length ? undefined : `expected ${into.length} bytes, got ${length}`;
+  } catch (error) {
+    return reasonOf(error).replace(/^body: /, '');
+  }
 }
 
 export const batchDecoder: BatchDecoder = {
-  lacks: (codec) => codecLacks(codecs[codec]),
-  decode: (codec, stored, into) => {
-    try {
-      const raw = decoded(codecs[codec], stored, into.length);
-      const { length } = raw;
-      if (length === into.length) into.set(raw);
-      // All of its memory, which is larger; of lz4 it is not V8's.
-      if (codecs[codec] !== 'lz4') giveBack(new Uint8Array(raw.buffer));
-      return length === into.length ? undefined : `expected ${into.length} bytes, got ${length}`;
-    } catch (error) {
-      return reasonOf(error).replace(/^body: /, '');
-    }
+  lacks: (number) => codecLacks(codecs[number]),
+  decode: (number, stored, into) => {
+    const codec = codecs[number];
+    if (codec === 'none') throw new Error('there is nothing to decode');
+    return codec === 'lz4' ? decompressLz4(stored, into) : inflate(codec, stored, into);
   },
 };

@@ -53,11 +53,12 @@ export function runCommitThread({ options, shared, port }: CommitThreadData): vo
   let io: FileIo | undefined;
   let last: Message;
   try {
+    // Before anything is touched.
+    const compressor = compressorFor(options.codec);
     lockDisk = lockIo(options.io, state.counters);
     const lock = prepare(lockDisk, options.dir);
     try {
       io = chooseIo(options.dir, options.io, state.counters);
-      const compressor = compressorFor(options.codec);
       const log = Log.open({ io, clock: systemClock, random32: systemRandom32, compressor }, options);
       const commands = {
         next: () => receiveMessageOnPort(port)?.message as Command | undefined,

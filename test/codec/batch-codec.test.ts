@@ -62,10 +62,6 @@ for (const codec of compressing) {
     for (const wanted of [0, 1, text.length - 1, text.length + 1, 3 * text.length]) {
       const into = new Uint8Array(wanted);
       t.type(batchDecoder.decode(number, stored, into), 'string', `${wanted} of ${text.length}`);
-      t.ok(
-        into.every((b) => b === 0),
-        'and nothing is filled in',
-      );
     }
     const into = new Uint8Array(text.length);
     for (const cut of [0, 3, stored.length >> 1, stored.length - 1]) {

@@ -1,5 +1,7 @@
 // A log that compresses, through the public interface: what it counts, how its readers fare, and what is refused.
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { READ_LOOK_RECORDS } from '../../src/base/limits.ts';
 import { batchDecoder, codecLacks } from '../../src/codec/batch-codec.ts';
@@ -60,7 +62,9 @@ for (const codec of compressing) {
 t.test('a codec that this process does not have: open refuses, by name', async (t) => {
   const missing = compressing.filter((codec) => codecLacks(codec) !== undefined);
   for (const codec of missing) {
-    t.equal(await codeOf(open({ dir: t.testdir(), codec })), 'INVALID_OPTION');
+    const dir = join(t.testdir(), 'log');
+    t.equal(await codeOf(open({ dir, codec })), 'INVALID_OPTION');
+    t.equal(existsSync(dir), false, 'nothing was made');
     await t.rejects(open({ dir: t.testdir(), codec }), {
       message: `option 'codec': ${codec} needs ${codecLacks(codec)}; gzip works everywhere`,
     });
