@@ -122,3 +122,49 @@ t.test('any bytes, cut and changed blocks: an answer, and nothing outside of the
   );
   t.ok(taken > 0, `${taken} changed blocks still say that many bytes: the checksum of the batch tells them`);
 });
+
+/** Literals of the last sequence, by hand; undefined where there is one only. */
+function lastLiterals(block: Uint8Array): number | undefined {
+  for (let at = 0, sequences = 1; ; sequences++) {
+    const token = block[at++];
+    const length = (half: number): number => {
+      let sum = half;
+      if (half === 15) for (let more = 255; more === 255;) sum += more = block[at++];
+      return sum;
+    };
+    const literals = length(token >> 4);
+    at += literals;
+    if (at >= block.length) return sequences === 1 ? undefined : literals;
+    at += 2;
+    length(token & 15);
+  }
+}
+
+t.test('the end of a block is what the format asks for: five literals at least behind the last match', async (t) => {
+  let seen = 0;
+  for (let n = 13; n <= 400; n++) {
+    for (const raw of [Buffer.alloc(n, 7), Buffer.from('abcdefgh'.repeat(60)).subarray(0, n)]) {
+      const literals = lastLiterals(compressed(raw));
+      if (literals !== undefined) seen++;
+      if (literals !== undefined && literals < 5) t.fail(`${n} bytes: ${literals} literals`);
+    }
+  }
+  t.ok(seen > 500, `${seen} blocks with a match`);
+});
+
+t.test('what is wrong with a block is said', async (t) => {
+  for (const [what, block, bytes, wrong] of [
+    ['nothing', [], 10, /ends at byte 0/],
+    ['an offset of 0', [0x10, 97, 0, 0, 0x50, 1, 2, 3, 4, 5], 10, /an offset of 0 at byte 2/],
+    ['an offset before the beginning', [0x10, 97, 2, 0, 0x50, 1, 2, 3, 4, 5], 10, /an offset of 2 at byte 2, behind 1/],
+    ['a match beyond the end', [0x10, 97, 1, 0, 0x50, 1, 2, 3, 4, 5], 4, /more than 4 bytes/],
+    ['a match of 15 KiB', [0x1f, 97, 1, 0, ...Array<number>(60).fill(255), 0, 0], 100, /more than 100 bytes/],
+    ['literals beyond the end', [0x50, 1, 2, 3, 4, 5], 4, /more than 4 bytes/],
+    ['literals that are not there', [0x60, 1, 2, 3, 4, 5], 6, /6 literals at byte 1 of 6/],
+    ['half an offset', [0x10, 97, 1], 10, /within an offset/],
+    ['fewer than asked for', [0x50, 1, 2, 3, 4, 5], 6, /expected 6 bytes, got 5/],
+  ] as const) {
+    t.match(decompressed(new Uint8Array(block), bytes).wrong, wrong, what);
+  }
+  t.equal(decompressed(new Uint8Array([0x10, 97, 1, 0, 0x50, 1, 2, 3, 4, 5]), 10).wrong, undefined, 'a right one');
+});
