@@ -110,6 +110,8 @@ class Explorer {
   readonly seen = new Set<string>();
   readonly violations: string[] = [];
   crashes = 0;
+  /** Batches that were compressed in sequences that nothing cut. */
+  compressed = 0;
   repeats = 0;
   /** Depth and state of which every crash was tried, as far as the bound. */
   readonly #crashed = new Set<string>();
@@ -139,6 +141,7 @@ class Explorer {
         lastStepAt = disk.calls;
         life.do(all.at(-1)!);
       });
+      if (cutAt < 0 && sequence.length > 0) this.compressed += life.log.compression.batches;
       return { disk, model, lastStepAt };
     };
     this.#orViolation(name, () => {
@@ -254,6 +257,8 @@ export async function prove(context: ProofContext): Promise<Claim[]> {
       }
     }
   }
+  if (only === undefined && explorer.violations.length === 0 && explorer.compressed === 0)
+    explorer.violations.push('no batch was compressed: expected some');
   const atLeast = only !== undefined ? 1 : full ? 100_000 : 4_000;
   return [
     {
@@ -262,7 +267,12 @@ export async function prove(context: ProofContext): Promise<Claim[]> {
       unit: 'distinct states',
       atLeast,
       violations: explorer.violations,
-      figures: { sequences: tried, crashes: explorer.crashes, 'states met again': explorer.repeats },
+      figures: {
+        sequences: tried,
+        crashes: explorer.crashes,
+        'states met again': explorer.repeats,
+        'batches compressed': explorer.compressed,
+      },
     },
   ];
 }
