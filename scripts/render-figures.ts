@@ -223,6 +223,8 @@ const plots = {
   'overflow-rss': 'resident memory of four policies, and where the kernel ended one',
   'overflow-depth': 'queue depth of the same',
   'bomb-rss': 'resident memory of the gateway among bombs, and of a server that calls gunzipSync',
+  'compression-ratio': 'bytes on disk without a codec over bytes with it, by how full batches are',
+  'compression-cpu': 'time of the commit thread for compressing, by how full batches are',
   'nagle-latency': 'latency of requests of two writes and of one',
 } as const;
 
@@ -374,7 +376,7 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
 
-const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle'];
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-compression'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
 // One of them is enough: the others are said not to be measured.
 const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);

@@ -11,7 +11,11 @@ import {
   decodeSegmentHeader,
   type BatchHeader,
 } from '../src/log/format.ts';
+import { codecs } from '../src/base/types.ts';
+import { batchDecoder } from '../src/codec/batch-codec.ts';
+import { Unpacker } from '../src/log/unpack.ts';
 import { crc32cJs } from '../src/platform/js-bytes.ts';
+import { compressing, needs } from './support/codecs.ts';
 import { renderConstants } from '../scripts/generate-constants.ts';
 import { renderErrors, renderOptions } from '../scripts/generate-docs.ts';
 
@@ -49,6 +53,21 @@ t.test('docs/format.md: the example decodes to what it says', async (t) => {
       ['hello', ''],
     );
 });
+
+for (const codec of compressing) {
+  t.test(`docs/format.md: the ${codec} example decodes to what it says`, needs(codec), async (t) => {
+    const bytes = Buffer.alloc(4096);
+    hex(codec).copy(bytes);
+    const header = decodeBatchHeader(bytes, { epoch: 1, salt: 0x09655166 }, 4096) as BatchHeader;
+    t.match(header, { codec: codecs.indexOf(codec), rawBytes: 4816, tableBytes: 16, records: 200, baseOffset: 2 });
+    t.ok(checksumMatches(bytes, header, crc32cJs));
+    const all = { from: 0, stream: undefined };
+    const records = new Unpacker(batchDecoder).records({ header, bytes }, all, 'docs/format.md');
+    if (!Array.isArray(records)) throw new Error(records.invalid);
+    t.equal(records.length, 200);
+    t.ok(records.every((r) => r.stream === 'orders' && Buffer.from(r.payload).toString() === 'hello'));
+  });
+}
 
 t.test('THREATS.md: each row names a test that there is', async (t) => {
   const rows = text('THREATS.md')

@@ -11,6 +11,8 @@ export interface Series {
 export interface Plot {
   readonly title: string;
   readonly x: string;
+  /** Words for x = 0, 1, 2 …, where x is no quantity. */
+  readonly xLabels?: readonly string[];
   readonly y: string;
   readonly series: readonly Series[];
   /** Dashed, right across. */
@@ -52,9 +54,9 @@ function line(x1: number, y1: number, x2: number, y2: number, more: string): str
   return `<line x1="${a}" y1="${b}" x2="${c}" y2="${d}" ${more}/>`;
 }
 
-export function linePlot({ title, x, y, series, levels = [] }: Plot): string {
+export function linePlot({ title, x, xLabels, y, series, levels = [] }: Plot): string {
   const points = series.flatMap((s) => s.points);
-  const xTicks = ticks(Math.max(...points.map((p) => p[0]), 0));
+  const xTicks = xLabels?.map((_, i) => i) ?? ticks(Math.max(...points.map((p) => p[0]), 0));
   const yTicks = ticks(Math.max(...points.map((p) => p[1]), ...levels.map((l) => l.y), 0));
   const atX = (value: number): number => LEFT + (value / xTicks.at(-1)!) * (WIDTH - LEFT - RIGHT);
   const atY = (value: number): number => HEIGHT - BOTTOM - (value / yTicks.at(-1)!) * (HEIGHT - TOP - BOTTOM);
@@ -72,7 +74,14 @@ export function linePlot({ title, x, y, series, levels = [] }: Plot): string {
   }
   for (const value of xTicks) {
     parts.push(line(atX(value), HEIGHT - BOTTOM, atX(value), HEIGHT - BOTTOM + 4, 'stroke="#555"'));
-    parts.push(text(atX(value), HEIGHT - BOTTOM + 18, value.toLocaleString('en-US'), ' text-anchor="middle"'));
+    parts.push(
+      text(
+        atX(value),
+        HEIGHT - BOTTOM + 18,
+        xLabels?.[value] ?? value.toLocaleString('en-US'),
+        ' text-anchor="middle"',
+      ),
+    );
   }
   parts.push(line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, 'stroke="#555"'));
   for (const level of levels) {

@@ -24,6 +24,14 @@ export const MAX_STREAM_IDS = 16_383;
 export const MAX_INDEX_ENTRIES = 262_144;
 /** Room for the stream names of one batch; a batch that needs more closes early, for reason `bytes`. */
 export const MAX_STREAM_TABLE_BYTES = 16_384;
+/** Largest window.maxBytes that can be set, and thereby the records of one batch. */
+export const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
+/** What a compressed batch may say it held before: more is damage, before anything is allocated for it. */
+export const MAX_BATCH_RAW_BYTES = MAX_WINDOW_BYTES + MAX_STREAM_TABLE_BYTES + RECORD_ALIGN_BYTES;
+/** What a compressor keeps between two batches: zstd (level 3, window 2 MiB, and what it buffers) up to 4 MiB, gzip 0.3, lz4 0.06. */
+export const COMPRESSOR_BYTES = 4 * 1024 * 1024;
+/** Decompressing a byte takes a look at the log as long as walking over so many: gzip about 0.3 GB/s, plain about 1 GB/s. */
+export const DECODE_WALK_FACTOR = 4;
 /** Byte ranges that one batch may gather from the lanes; a batch that needs more closes early. */
 export const MAX_RANGES = 4096;
 /** Acknowledgement runs a lane holds until its producer reads them; a lane without room is not drained. */

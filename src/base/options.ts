@@ -1,11 +1,13 @@
 // ONE table of options: validation, defaults, `--help` and docs/options.md are all printed from it.
 // A wrong value is refused with one line that names the option, what was expected and what came.
 
+import { codecs, type Codec } from './types.ts';
 import { SpillwayError } from './errors.ts';
 import {
   BATCH_HEADER_BYTES,
   BLOCK_BYTES,
   MAX_STREAM_TABLE_BYTES,
+  MAX_WINDOW_BYTES,
   RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
 } from './limits.ts';
@@ -51,7 +53,7 @@ export const logOptionTable = [
     type: 'bytes',
     default: MIB,
     min: KIB,
-    max: 64 * MIB,
+    max: MAX_WINDOW_BYTES,
     sentence: 'A batch closes before it exceeds this many bytes of records, their 16-byte headers included.',
   },
   {
@@ -71,6 +73,15 @@ export const logOptionTable = [
     default: 'auto',
     choices: ['auto', 'direct', 'buffered', 'portable', 'js'],
     sentence: 'How a batch is made durable; auto takes the first of direct, buffered, portable, js that works here.',
+  },
+  {
+    name: 'codec',
+    flag: '--codec',
+    type: 'choice',
+    default: 'none',
+    choices: codecs,
+    sentence:
+      'How a batch is compressed, as a whole; one that would not become a block of 4 KiB shorter is stored plain. zstd needs Node 22.15, also of whoever reads the log.',
   },
   {
     name: 'segmentBytes',
@@ -143,6 +154,7 @@ export interface LogOptionsInput {
   dir: string;
   window?: { maxRecords?: number; maxBytes?: number | string; lingerMs?: number };
   io?: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
+  codec?: Codec;
   segmentBytes?: number | string;
   laneBytes?: number | string;
   maxLanes?: number;
@@ -163,6 +175,7 @@ export interface LogOptions {
   readonly dir: string;
   readonly window: WindowOptions;
   readonly io: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
+  readonly codec: Codec;
   readonly segmentBytes: number;
   readonly laneBytes: number;
   readonly maxLanes: number;
@@ -302,6 +315,7 @@ export function resolveLogOptions(input: LogOptionsInput): LogOptions {
       lingerMs: value('window.lingerMs') as number,
     },
     io: value('io') as LogOptions['io'],
+    codec: value('codec') as Codec,
     segmentBytes: value('segmentBytes') as number,
     laneBytes: value('laneBytes') as number,
     maxLanes: value('maxLanes') as number,

@@ -53,5 +53,24 @@ export interface BatchPlan {
   readonly streamNames: readonly string[];
 }
 
+/** How the records of a batch are compressed; the place in this list is the codec byte of the batch header. */
+export const codecs = ['none', 'lz4', 'zstd', 'gzip'] as const;
+export type Codec = (typeof codecs)[number];
+
+/** Made where log and codec meet (pipeline): neither folder knows the other. */
+export interface BatchCompressor {
+  /** Byte in the batch header. */
+  readonly codec: number;
+  /** @returns bytes written to the front of `into`; 0 where they would not fit */
+  compress(raw: Uint8Array, into: Uint8Array): number;
+}
+
+export interface BatchDecoder {
+  /** What this process would need to read batches of a codec; undefined where it has it. */
+  lacks(codec: number): string | undefined;
+  /** Fills `into` to its end, and no further. @returns why that cannot be: the bytes are damaged */
+  decode(codec: number, stored: Uint8Array, into: Uint8Array): string | undefined;
+}
+
 /** Life of a log as its callers see it. Diagram: docs/architecture.md, "Lifecycle". */
 export type LogState = 'opening' | 'open' | 'full' | 'draining' | 'closed' | 'poisoned';

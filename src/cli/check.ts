@@ -23,6 +23,11 @@ export async function verifyCommand(dir: string, json: boolean): Promise<number>
       `spillway: ${p.file} byte ${p.position}, offsets ${p.firstOffset} to ${p.lastOffset ?? 'unknown'}: ${p.message} [CORRUPT]\n`,
     );
   }
+  if (result.unreadFor !== null) {
+    process.stderr.write(
+      `spillway: ${count(result.unreadBatches)} batch(es) are compressed: to look into them takes ${result.unreadFor}; their checksums are right\n`,
+    );
+  }
   if (json) printJson(result);
   else {
     process.stdout.write(`${dir}: ${result.ok ? '0 problems' : `${result.problems.length} problem(s)`}\n`);

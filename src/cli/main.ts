@@ -145,7 +145,7 @@ function program(): Command {
 
   root
     .command('lab')
-    .description('run an experiment and say what came of it: overflow, bomb, nagle (docs/labs.md)')
+    .description('run an experiment and say what came of it: overflow, bomb, nagle, compression (docs/labs.md)')
     .argument('<name>', 'which one')
     .option('--policy <POLICY>', 'overflow alone: one policy, live: block, drop-newest, drop-oldest, unbounded')
     .option('--seconds <N>', 'how long each part offers load', wholeNumber)

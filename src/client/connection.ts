@@ -6,10 +6,12 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
+import { appendFlagOf, compressPayload, type WireCodec } from '../codec/append-codec.ts';
 import { FrameParser } from '../codec/frame-parser.ts';
 import {
   APPEND_HEADER_BYTES,
   APPEND_SKIPS,
+  COMPRESSED_APPEND_BYTES,
   decodeAck,
   decodeCredit,
   decodeError,
@@ -33,6 +35,8 @@ import type { Chunk } from './chunk.ts';
 import type { ClientOptions, Target } from './options.ts';
 import type { Part } from './runs.ts';
 
+/** Shorter frames are sent as they are: a compressed one takes COMPRESSED_APPEND_BYTES of the credit, whatever it was. */
+const LEAST_COMPRESSED_BYTES = 16_384;
 /** How long the gateway may take to close after BYE. */
 const LEAVE_MS = 1000;
 
@@ -79,6 +83,9 @@ export class Connection {
   #leaveTimer: NodeJS.Timeout | undefined;
   /** Sequence that the next APPEND is expected to begin with. */
   #expected: number;
+  readonly #codec: WireCodec;
+  /** Flag of a compressed APPEND; 0 before WELCOME, and where there is no codec on both sides. */
+  #codecFlag = 0;
   /** Bytes of frames that may be sent now. */
   creditBytes = 0;
   sentBytes = 0;
@@ -103,6 +110,7 @@ export class Connection {
   ) {
     const { target, token, connectTimeoutMs, silenceMs } = options;
     this.#url = options.url;
+    this.#codec = options.codec;
     this.#events = events;
     this.#expected = firstSequence;
     const parser = new FrameParser('client', MAX_SERVER_FRAME_BYTES, {
@@ -175,12 +183,28 @@ export class Connection {
     header.writeUInt32LE(records, 16);
     header.writeUInt32LE(0, 20);
     this.#expected = firstSequence + records;
-    this.creditBytes -= bytes;
-    this.sentBytes += bytes;
+    const plain = part.chunk.bytes.subarray(part.from, part.end);
+    const body = this.#compress(header, plain) ?? plain;
+    this.creditBytes -= body === plain ? bytes : COMPRESSED_APPEND_BYTES;
     this.frames++;
     this.#writing.push(part.chunk);
-    this.#socket.write(header);
-    this.#socket.write(part.chunk.bytes.subarray(part.from, part.end), this.#onWritten);
+    const head = body === plain ? header : header.subarray(0, FRAME_HEADER_BYTES);
+    this.sentBytes += head.length + body.length;
+    this.#socket.write(head);
+    this.#socket.write(body, this.#onWritten);
+  }
+
+  /** What follows the frame's header, which then says so; undefined where it is sent as it is. */
+  #compress(header: Buffer, records: Uint8Array): Uint8Array | undefined {
+    const bytes = header.length + records.length;
+    const room = this.creditBytes >= COMPRESSED_APPEND_BYTES && bytes <= COMPRESSED_APPEND_BYTES;
+    if (this.#codecFlag === 0 || !room || bytes < LEAST_COMPRESSED_BYTES) return undefined;
+    const payload = Buffer.concat([header.subarray(FRAME_HEADER_BYTES), records]);
+    const compressed = compressPayload(payload, this.#codecFlag);
+    if (compressed === undefined) return undefined;
+    header.writeUInt32LE(compressed.length, 0);
+    header[5] |= this.#codecFlag;
+    return compressed;
   }
 
   /** Says BYE: everything sent is settled, or will be before the gateway closes. */
@@ -240,6 +264,7 @@ export class Connection {
     clearTimeout(this.#timer);
     this.#welcomed = true;
     this.creditBytes = welcome.credit;
+    this.#codecFlag = appendFlagOf(this.#codec, welcome.flags);
     this.#events.onWelcome(welcome);
   }
 

@@ -21,6 +21,7 @@ import { checkAppendOptions, checkPayloads, gatewayError, passesByItself } from 
 import type { Client, ClientState, ClientStats } from './client.ts';
 import { socketReason } from './connection.ts';
 import { pieceOf, piecesOf, type Piece } from './http-body.ts';
+import { encodeBody } from './http-encode.ts';
 import { endOfMany, Exchanger, type Answer, type Request } from './http-exchange.ts';
 import type { ClientOptions } from './options.ts';
 import { Patience } from './patience.ts';
@@ -258,9 +259,11 @@ export class HttpClient implements Client {
   }
 
   async #send(call: Call, piece: Piece): Promise<void> {
-    const headers = { 'content-type': piece.contentType, 'idempotency-key': `${this.#keyPrefix}-${this.#nextKey++}` };
+    const key = `${this.#keyPrefix}-${this.#nextKey++}`;
+    const { body, headers: coding } = await encodeBody(piece.body, this.#options.codec);
+    const headers = { 'content-type': piece.contentType, 'idempotency-key': key, ...coding };
     const path = `/v1/streams/${call.stream}/records`;
-    const request = { method: 'POST', path, headers, body: piece.body } as const;
+    const request = { method: 'POST', path, headers, body } as const;
     const { fields } = await this.#persist({ request, records: piece.records, doubtful: false });
     const { firstOffset, lastOffset, duplicate } = fields as {
       firstOffset: number;

@@ -6,6 +6,10 @@
 
 import { giveBack } from '../platform/give-back.ts';
 import {
+  APPEND_GZIP,
+  APPEND_SKIPS,
+  APPEND_ZSTD,
+  COMPRESSED_APPEND_BYTES,
   FRAME_HEADER_BYTES,
   frameType,
   MAX_CONTROL_BYTES,
@@ -24,11 +28,13 @@ interface Shape {
   readonly hasStream: boolean;
 }
 
+const COMPRESSED = APPEND_GZIP | APPEND_ZSTD;
+const APPEND_FLAGS = APPEND_SKIPS | COMPRESSED;
 /** Payloads of each type, and who may send it. */
 const toServer = new Map<number, Shape>([
   [frameType.hello, { name: 'HELLO', minBytes: 32, maxBytes: MAX_CONTROL_BYTES, flags: 0, hasStream: false }],
   [frameType.stream, { name: 'STREAM', minBytes: 1, maxBytes: MAX_CONTROL_BYTES, flags: 0, hasStream: true }],
-  [frameType.append, { name: 'APPEND', minBytes: 32, maxBytes: Infinity, flags: 1, hasStream: true }],
+  [frameType.append, { name: 'APPEND', minBytes: 32, maxBytes: Infinity, flags: APPEND_FLAGS, hasStream: true }],
   [frameType.bye, { name: 'BYE', minBytes: 0, maxBytes: 0, flags: 0, hasStream: false }],
 ]);
 const serverBytes = MAX_SERVER_FRAME_BYTES - FRAME_HEADER_BYTES;
@@ -44,13 +50,15 @@ function checkHeader(shapes: ReadonlyMap<number, Shape>, header: FrameHeader, ma
   const { type, flags, streamId, payloadBytes } = header;
   const shape = shapes.get(type);
   if (shape === undefined) throw protocolError(`frame type ${type} is not known here`);
-  const maxBytes = Math.min(shape.maxBytes, maxFrameBytes - FRAME_HEADER_BYTES);
-  if (payloadBytes < shape.minBytes || payloadBytes > maxBytes) {
-    throw protocolError(
-      `${shape.name}: expected a payload of ${shape.minBytes} to ${maxBytes} bytes, got ${payloadBytes}`,
-    );
+  const isCompressed = type === frameType.append && (flags & COMPRESSED) !== 0;
+  const longest = isCompressed ? Math.min(maxFrameBytes, COMPRESSED_APPEND_BYTES) : maxFrameBytes;
+  const maxBytes = Math.min(shape.maxBytes, longest - FRAME_HEADER_BYTES);
+  const minBytes = isCompressed ? 1 : shape.minBytes;
+  if (payloadBytes < minBytes || payloadBytes > maxBytes) {
+    throw protocolError(`${shape.name}: expected a payload of ${minBytes} to ${maxBytes} bytes, got ${payloadBytes}`);
   }
-  if ((flags & ~shape.flags) !== 0) throw protocolError(`${shape.name}: flags ${flags} are not known`);
+  if ((flags & ~shape.flags) !== 0 || (isCompressed && (flags & COMPRESSED) === COMPRESSED))
+    throw protocolError(`${shape.name}: flags ${flags} are not known`);
   if ((streamId !== 0) !== shape.hasStream) {
     throw protocolError(`${shape.name}: expected ${shape.hasStream ? 'a' : 'no'} stream id, got ${streamId}`);
   }

@@ -46,10 +46,21 @@ export const frameType = {
 
 /** Flag of an APPEND: the sequences between the last APPEND and this one are settled already, and do not come again. */
 export const APPEND_SKIPS = 1;
+/** Flags of an APPEND: everything behind its header is compressed. One of them at most. */
+export const APPEND_GZIP = 2;
+export const APPEND_ZSTD = 4;
+/**
+ * Longest compressed APPEND, as it comes and as it was before, header included; and what it takes of the credit, however short it is: so
+ * the room for what comes out is found before anything is decompressed, and one is decompressed in some tenths of a millisecond.
+ */
+export const COMPRESSED_APPEND_BYTES = 65_536;
 /** Flag of a run: the records were durable before this connection sent them. */
 export const RUN_DUPLICATE = 1;
 /** Flag of a WELCOME: records of this producer that are sent again are recognised. */
 export const WELCOME_REMEMBERS = 1;
+/** Flags of a WELCOME: an APPEND may be compressed that way. */
+export const WELCOME_GZIP = 2;
+export const WELCOME_ZSTD = 4;
 
 export interface FrameHeader {
   readonly type: number;
@@ -74,7 +85,7 @@ export interface Hello {
 
 export interface Welcome {
   readonly version: number;
-  /** WELCOME_REMEMBERS or 0. */
+  /** WELCOME_REMEMBERS, WELCOME_GZIP, WELCOME_ZSTD, or none of them. */
   readonly flags: number;
   /** Longest APPEND, header included. */
   readonly maxFrameBytes: number;
@@ -109,6 +120,11 @@ export interface ErrorFrame {
   readonly retryable: boolean;
   readonly retryAfterMs: number;
   readonly message: string;
+}
+
+/** What an APPEND takes of the credit. */
+export function appendCredit({ flags, payloadBytes }: Pick<FrameHeader, 'flags' | 'payloadBytes'>): number {
+  return (flags & (APPEND_GZIP | APPEND_ZSTD)) === 0 ? FRAME_HEADER_BYTES + payloadBytes : COMPRESSED_APPEND_BYTES;
 }
 
 export function protocolError(message: string): SpillwayError {

@@ -12,6 +12,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { SpillwayError } from '../base/errors.ts';
 import type { GatewayOptions } from '../base/gateway-options.ts';
 import {
+  COMPRESSOR_BYTES,
   FILL_BYTES,
   LARGE_RECEIVE_BYTES,
   LARGE_RECEIVE_CONNECTIONS,
@@ -165,6 +166,14 @@ export function memorySum(log: LogOptions, gateway: GatewayOptions): MemorySum {
     // The log's own lane is never used: its pages are not there.
     row('lanes', accepts * laneBytes(log), 'laneBytes', 'acceptThreads'),
     row('staging of batches', STAGING_BUFFERS * maxBatchBytes(log) + FILL_BYTES, 'window.maxBytes', 'maxRecordBytes'),
+    row('compression of batches', log.codec === 'none' ? 0 : maxBatchBytes(log) + COMPRESSOR_BYTES, 'codec'),
+    // The one that is kept, and the one that zlib makes; of batches as this opening writes them.
+    row(
+      'batches decompressed for readers',
+      log.codec === 'none' ? 0 : accepts * 2 * maxBatchBytes(log),
+      'codec',
+      'window.maxBytes',
+    ),
     row('index being written', indexBytes, 'segmentBytes'),
     row('connections', connections * connectionBytes, 'maxConnections', 'acceptThreads'),
     row(

@@ -85,6 +85,10 @@ function addLog(text: Text, s: LogStats): void {
   for (const [reason, n] of Object.entries(s.closeReasons)) {
     text.add('log_batches_closed_total', 'counter', n, 'Batches by what closed them.', `{reason="${reason}"}`);
   }
+  text.add('log_compressed_batches_total', 'counter', s.compression.batches, 'Batches stored compressed.');
+  text.add('log_compressed_raw_bytes_total', 'counter', s.compression.rawBytes, 'Their records before compression.');
+  text.add('log_compressed_stored_bytes_total', 'counter', s.compression.storedBytes, 'Their records as stored.');
+  text.add('log_compress_us_total', 'counter', s.compression.us, 'Spent compressing, also where it did not pay.');
   for (const [call, n] of Object.entries(s.systemCalls)) {
     if (call !== 'bytesWritten') text.add('log_system_calls_total', 'counter', n, '', `{call="${call}"}`);
   }

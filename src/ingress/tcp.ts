@@ -14,16 +14,17 @@
 import type { Socket } from 'node:net';
 import { SpillwayError, toErrorMessage, fromErrorMessage } from '../base/errors.ts';
 import { CLOSE_GRACE_MS } from '../base/limits.ts';
+import { expandAppend, WELCOME_CODECS } from '../codec/append-codec.ts';
 import { decodeAppend, framesOf, type Append } from '../codec/append-frame.ts';
 import { FrameParser } from '../codec/frame-parser.ts';
 import {
+  appendCredit,
   APPEND_SKIPS,
   decodeHello,
   encodeCredit,
   encodeDrain,
   encodeError,
   encodeWelcome,
-  FRAME_HEADER_BYTES,
   frameType,
   PROTOCOL_VERSION,
   protocolError,
@@ -135,14 +136,14 @@ export class TcpConnection {
     this.#look();
   }
 
-  #onHeader({ type, payloadBytes }: FrameHeader): void {
+  #onHeader({ type, flags, payloadBytes }: FrameHeader): void {
     if (this.#phase === 'leaving') throw protocolError('a frame after BYE');
     if ((type === frameType.hello) !== (this.#phase === 'hello')) {
       throw protocolError(this.#phase === 'hello' ? 'the first frame is not HELLO' : 'a second HELLO');
     }
     if (type !== frameType.append) return;
     if (this.#phase !== 'open') throw protocolError('APPEND before WELCOME');
-    const room = this.#allowance.spend(FRAME_HEADER_BYTES + payloadBytes, this.#settlements.length === 0);
+    const room = this.#allowance.spend(appendCredit({ flags, payloadBytes }), this.#settlements.length === 0);
     if (room !== undefined) void this.#waitForRoom(room);
   }
 
@@ -157,7 +158,8 @@ export class TcpConnection {
 
   #onFrame(frame: Frame): void {
     this.#framesDone++;
-    if (frame.type === frameType.append) this.#onAppend(frame);
+    const { maxFrameBytes } = this.#host.limits;
+    if (frame.type === frameType.append) expandAppend(frame, maxFrameBytes, (plain) => this.#onAppend(plain));
     else if (frame.type === frameType.stream) this.#streams.declare(frame);
     else if (frame.type === frameType.hello) this.#onHello(frame);
     else this.#leave();
@@ -201,7 +203,7 @@ export class TcpConnection {
     const { maxFrameBytes, maxRecordBytes } = this.#host.limits;
     const welcome = encodeWelcome({
       version: PROTOCOL_VERSION,
-      flags: this.#producer?.isRemembered === true ? WELCOME_REMEMBERS : 0,
+      flags: WELCOME_CODECS | (this.#producer?.isRemembered === true ? WELCOME_REMEMBERS : 0),
       maxFrameBytes,
       maxRecordBytes,
       credit: this.#draining ? 0 : this.#allowance.grant(),
@@ -218,7 +220,7 @@ export class TcpConnection {
     checkSequence(append, (frame.flags & APPEND_SKIPS) !== 0, this.#nextSequence);
     const stream = this.#streams.of(frame.streamId);
     this.#nextSequence = firstSequence + records;
-    const creditBytes = FRAME_HEADER_BYTES + frame.payloadBytes;
+    const creditBytes = appendCredit(frame);
     const parts = this.#producer?.parts(firstSequence, records) ?? [{ firstSequence, records, there: undefined }];
     for (const part of parts) {
       const last = part.firstSequence + part.records === this.#nextSequence;

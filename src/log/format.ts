@@ -15,7 +15,8 @@
 //              · tableBytes u32 · records u32 · epoch u32 · baseOffset u64 · firstTimestampMs u64 · committedAtMs u64
 //              · salt u32 · crc32c u32
 //     table    per stream: id u16 · nameBytes u16 · records u32 · name; zeros up to a multiple of 8
-//     records  frames as they lay in the lane (platform/lane-memory.ts)
+//     records  frames as they lay in the lane (platform/lane-memory.ts); with a codec, all of them compressed as one. Header
+//              and table stay plain: recovery and the index never decompress
 //
 // The checksum covers header and body but its own four bytes; padding is not covered. `epoch` and `salt` are those of
 // the segment header: epoch counts activations of segment files, salt is random, so neither an old batch in a recycled
@@ -27,15 +28,16 @@ import {
   BATCH_HEADER_BYTES,
   BLOCK_BYTES,
   IDENTITY_BYTES,
+  MAX_BATCH_RAW_BYTES,
   MAX_STREAM_TABLE_BYTES,
   RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
 } from '../base/limits.ts';
-import type { BatchPlan, Identity, LogRecord } from '../base/types.ts';
+import { codecs, type BatchPlan, type Identity, type LogRecord } from '../base/types.ts';
 import { FLAG_IDENTITY, FLAG_UNTERMINATED } from '../platform/lane-memory.ts';
 
 export const FORMAT_VERSION = 1;
-const CODEC_NONE = 0;
+export const CODEC_NONE = 0;
 
 const BATCH_MAGIC = 0x424c5053; // "SPLB"
 const SEGMENT_MAGIC = 0x534c5053; // "SPLS"
@@ -53,6 +55,7 @@ export interface SegmentHeader extends SegmentIdentity {
 }
 
 export interface BatchHeader extends SegmentIdentity {
+  /** Place in `codecs` of base/types.ts, or one that only a newer version knows. */
   readonly codec: number;
   readonly streams: number;
   /** On disk, padding included. */
@@ -147,6 +150,14 @@ export function encodeBatchPrefix(staging: Uint8Array, plan: BatchPlan, stamp: B
   return at;
 }
 
+/** Turns a prefix into that of a batch whose records are stored as `storedBytes` of this codec. */
+export function encodeCompressed(staging: Uint8Array, codec: number, tableBytes: number, storedBytes: number): void {
+  const v = viewOf(staging);
+  v.setUint8(5, codec);
+  v.setUint32(8, paddedBatchBytes(tableBytes + storedBytes), true);
+  v.setUint32(12, tableBytes + storedBytes, true);
+}
+
 function firstTimestampMs(plan: BatchPlan): number {
   const v = viewOf(plan.sources[plan.ranges[0]]);
   const at = plan.ranges[1];
@@ -202,11 +213,18 @@ export function decodeBatchHeader(
     header.tableBytes % RECORD_ALIGN_BYTES === 0 &&
     header.records > 0 &&
     header.records <= header.rawBytes / RECORD_HEADER_BYTES &&
-    header.baseOffset <= Number.MAX_SAFE_INTEGER - header.records;
+    header.baseOffset <= Number.MAX_SAFE_INTEGER - header.records &&
+    rawBytesFit(header);
   if (version === FORMAT_VERSION && !lengthsFit) return { invalid: 'the lengths in the batch header do not fit' };
   if (version !== FORMAT_VERSION) return { invalid: `the batch has format version ${version}`, newer: true };
-  if (header.codec !== CODEC_NONE) return { invalid: `the batch has codec ${header.codec}`, newer: true };
+  if (header.codec >= codecs.length) return { invalid: `the batch has codec ${header.codec}`, newer: true };
   return header;
+}
+
+/** What is stored plain is as long as it was, and what is compressed was longer. Of a codec that is not known nothing is. */
+function rawBytesFit({ codec, rawBytes, bodyBytes }: BatchHeader): boolean {
+  if (codec === CODEC_NONE) return rawBytes === bodyBytes;
+  return codec >= codecs.length || (rawBytes > bodyBytes && rawBytes <= MAX_BATCH_RAW_BYTES);
 }
 
 /** Checks the checksum of a whole batch. @param batch its bytes from header to body end or further */
@@ -253,7 +271,7 @@ export interface RecordFilter {
 }
 
 /**
- * Reads the records of a checked batch that pass the filter. Payloads are views into `batch`.
+ * Reads the records of a checked, plain batch (see unpack.ts) that pass the filter. Payloads are views into `batch`.
  * The checksum has vouched for the bytes; that frames, counts and streams agree is checked all the same.
  */
 export function decodeRecords(batch: Uint8Array, header: BatchHeader, filter: RecordFilter): LogRecord[] | Invalid {

@@ -2,7 +2,7 @@
 //  - a batch is written by ONE durable write, aligned to 4,096 bytes, and never touched again;
 //  - at most three writes are under way, one at the disk and the others queued behind it, and none after one that failed;
 //  - offsets are dense from 0; `durableOffset` moves only when a durable write has returned success;
-//  - memory: three staging buffers of the largest batch, and the index of the active segment.
+//  - memory: three staging buffers of the largest batch (four with a codec), and the index of the active segment.
 // One thread. Blocking. Knows nothing of lanes, windows or promises.
 //
 // Roll, step by step:
@@ -21,12 +21,13 @@ import type { Clock, Random32 } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, reasonOf } from '../base/errors.ts';
 import { BLOCK_BYTES, MAX_INDEX_ENTRIES } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
-import type { BatchPlan } from '../base/types.ts';
+import type { BatchCompressor, BatchPlan } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { CheckpointFile } from './checkpoint.ts';
-import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes, type SegmentHeader } from './format.ts';
+import { encodeSegmentHeader, planBatchBytes, type SegmentHeader } from './format.ts';
 import { writeIndex } from './index-file.ts';
 import { indexName, segmentName } from './names.ts';
+import { BatchPacker, type Compression } from './pack.ts';
 import { corrupt, recover, type FoundSegment, type Recovered } from './recovery.ts';
 import { retainedFrom, type Sealed } from './retention.ts';
 import { SegmentIndex } from './segment-index.ts';
@@ -37,6 +38,8 @@ export interface LogDependencies {
   readonly io: FileIo;
   readonly clock: Clock;
   readonly random32: Random32;
+  /** None: batches are stored plain. */
+  readonly compressor?: BatchCompressor | undefined;
 }
 
 export type StorageOptions = Pick<
@@ -58,6 +61,7 @@ interface UnderWay {
 
 export class Log {
   readonly recovered: Recovered;
+  readonly compression: Readonly<Compression>;
   readonly #dir: string;
   readonly #io: FileIo;
   readonly #clock: Clock;
@@ -66,6 +70,7 @@ export class Log {
   readonly #checkpoint: CheckpointFile;
   readonly #spare: Spare;
   readonly #staging: readonly Uint8Array[];
+  readonly #packer: BatchPacker;
   readonly #sealed: Sealed[] = [];
   readonly #underWay: UnderWay[] = [];
   #active: Active | undefined;
@@ -104,6 +109,8 @@ export class Log {
     this.#options = options;
     const bytes = maxBatchBytes(options);
     this.#staging = [deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes), deps.io.alignedBuffer(bytes)];
+    this.#packer = new BatchPacker(deps.io.bytes, deps.clock, deps.compressor, bytes);
+    this.compression = this.#packer.compression;
     this.#startOffset = recovered.startOffset;
     this.#appendedOffset = recovered.endOffset;
     this.#durableOffset = recovered.endOffset;
@@ -169,7 +176,7 @@ export class Log {
     return this.#poison;
   }
 
-  /** False when the batch needs a `roll` first. */
+  /** False when the batch needs a `roll` first: room is asked for what it takes plain, compressed or not. */
   hasRoomFor(plan: BatchPlan): boolean {
     const active = this.#usable();
     if (active === undefined || this.#activeIsSealed) return false;
@@ -188,13 +195,8 @@ export class Log {
     const staging = this.#staging[this.#batches % this.#staging.length];
     const committedAtMs = this.#clock.wallMs();
     const baseOffset = this.#appendedOffset;
-    const prefixBytes = encodeBatchPrefix(staging, plan, {
-      epoch: header.epoch,
-      salt: header.salt,
-      baseOffset,
-      committedAtMs,
-    });
-    const batchBytes = this.#io.bytes.seal(staging, prefixBytes, plan.sources, plan.ranges, plan.rangeCount);
+    const { epoch, salt } = header;
+    const batchBytes = this.#packer.pack(staging, plan, { epoch, salt, baseOffset, committedAtMs });
     const position = index.endPosition;
     const rows = plan.streamIds.map((id, i) => ({ name: plan.streamNames[id], records: plan.streamRecords[i] }));
     index.add({ baseOffset, records: plan.records, batchBytes, committedAtMs }, rows);

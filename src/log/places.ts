@@ -3,6 +3,7 @@
 // Limits: one segment, a place per PLACE_EVERY_BYTES.
 
 import type { RecentIndexes } from './index-file.ts';
+import type { Unpacker } from './unpack.ts';
 
 const PLACE_EVERY_BYTES = 64 * 1024;
 
@@ -35,9 +36,11 @@ export class Places {
 
 /** For a look at the log that must not hold up its thread for long. */
 export interface LookOptions {
-  /** Both shared by the readers of one log handle. */
+  /** All shared by the readers of one log handle. */
   readonly places: Places;
   readonly indexes: RecentIndexes;
+  /** Keeps nothing. */
+  readonly unpacker: Unpacker;
   /** What `nextBatch` walks over in all, in bytes, before it says `stopped`. */
   readonly walkBytes: number;
   /** Of a batch no more records are handed out than so many, though all are checked: the caller leaves behind them. */

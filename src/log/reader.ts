@@ -10,10 +10,10 @@
 
 import { isMissing, SpillwayError } from '../base/errors.ts';
 import { BLOCK_BYTES } from '../base/limits.ts';
-import type { LogRecord } from '../base/types.ts';
+import type { BatchDecoder, LogRecord } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { decodeRecords, decodeStreamTable, type Invalid, type RecordFilter } from './format.ts';
+import type { Invalid, RecordFilter } from './format.ts';
 import { CHECKPOINT_FILE, segmentName } from './names.ts';
 import type { LookOptions } from './places.ts';
 import { readIndex, type RecentIndexes } from './index-file.ts';
@@ -22,6 +22,7 @@ import { damaged, notYetThere, overtaken } from './reader-errors.ts';
 import { nextValidBatch } from './scan.ts';
 import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
+import { Unpacker } from './unpack.ts';
 
 export interface ReaderOptions {
   /** Only this stream; all when undefined. */
@@ -30,6 +31,8 @@ export interface ReaderOptions {
   readonly from: number | undefined;
   /** Offset up to which the log is known to be durable, when the writer is in this process; else undefined. */
   readonly durableOffset?: () => number;
+  /** None: a compressed batch is UNSUPPORTED_FORMAT. A look has its own. */
+  readonly decoder?: BatchDecoder;
   /** For who wants a few records, again and again, and must not be held up for long. */
   readonly look?: LookOptions;
 }
@@ -58,6 +61,7 @@ export class LogReader {
   readonly #durableOffset: (() => number) | undefined;
   readonly #wantedFrom: number | undefined;
   readonly #look: LookOptions | undefined;
+  readonly #unpacker: Unpacker;
   /** May still be walked over. */
   #walkBytes: number;
   #stopped = false;
@@ -73,6 +77,7 @@ export class LogReader {
     this.#durableOffset = options.durableOffset;
     this.#wantedFrom = options.from;
     this.#look = options.look;
+    this.#unpacker = options.look?.unpacker ?? new Unpacker(options.decoder);
     this.#walkBytes = options.look?.walkBytes ?? Infinity;
     const start = this.#startOffset();
     this.#next = options.from ?? start;
@@ -96,7 +101,7 @@ export class LogReader {
   /**
    * Records of the next batch that has some for this reader; undefined at the end of what is durable now (call again
    * later to follow), and once `walkBytes` are walked over. Blocks for the reading of one batch.
-   * @throws CORRUPT, OFFSET_OUT_OF_RANGE when truncation overtook the reader, IO_ERROR
+   * @throws CORRUPT, UNSUPPORTED_FORMAT, OFFSET_OUT_OF_RANGE when truncation overtook the reader, IO_ERROR
    */
   nextBatch(): LogRecord[] | undefined {
     for (;;) {
@@ -115,8 +120,8 @@ export class LogReader {
         this.#refuseBeyond(place.offset);
         return undefined;
       }
-      this.#walkBytes -= batch.header.batchBytes;
       const records = this.#records(place, batch);
+      this.#walkBytes -= batch.header.batchBytes + this.#unpacker.walkedBytes;
       this.#advance(place, batch);
       if (records.length > 0) return records;
     }
@@ -325,13 +330,10 @@ export class LogReader {
 
   #records(place: Place, batch: Batch): LogRecord[] {
     const filter: RecordFilter = { from: this.#next, stream: this.#stream, most: this.#look?.batchRecords };
-    if (this.#stream !== undefined) {
-      const rows = decodeStreamTable(batch.bytes, batch.header);
-      if (Array.isArray(rows) && !rows.some((r) => r.name === this.#stream)) return [];
-    }
-    const records = decodeRecords(batch.bytes, batch.header, filter);
+    const records = this.#unpacker.records(batch, filter, `${this.#dir}/${place.file.name}`);
     if (Array.isArray(records)) return records;
-    throw this.#corrupt(place.file.name, place.position, place.offset, records.invalid);
+    const last = place.offset + batch.header.records - 1;
+    throw this.#corrupt(place.file.name, place.position, place.offset, records.invalid, last);
   }
 
   #advance(place: Place, batch: Batch): void {

@@ -5,14 +5,16 @@
 import { join } from 'node:path';
 import { isMissing, type Problem } from '../base/errors.ts';
 import { READ_CHUNK_BYTES } from '../base/limits.ts';
+import type { BatchDecoder } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
-import { countRecords, decodeStreamTable } from './format.ts';
+import { countRecords, decodeStreamTable, type Invalid } from './format.ts';
 import { indexName, segmentName, sortNames } from './names.ts';
 import { readIndex } from './index-file.ts';
 import { freedSince, missing, recover, type Recovered } from './recovery.ts';
 import { scanSegment } from './scan.ts';
-import { SegmentFile } from './segment-file.ts';
+import { SegmentFile, type Batch } from './segment-file.ts';
 import type { SegmentIndex } from './segment-index.ts';
+import { Unpacker } from './unpack.ts';
 
 export interface Verified {
   readonly ok: boolean;
@@ -20,6 +22,10 @@ export interface Verified {
   /** Payload bytes of those records. */
   readonly bytes: number;
   readonly batches: number;
+  /** Batches of those whose codec this process does not have: their checksums are right, their records were not looked at, nor their bytes counted. */
+  readonly unreadBatches: number;
+  /** What this process would need to read them. */
+  readonly unreadFor: string | null;
   /** First and last readable offset; null for an empty log. */
   readonly firstOffset: number | null;
   readonly lastOffset: number | null;
@@ -45,6 +51,8 @@ export interface SegmentReport {
   records: number;
   bytes: number;
   batches: number;
+  unreadBatches: number;
+  unreadFor: string | null;
   readonly problems: Problem[];
 }
 
@@ -52,11 +60,16 @@ export interface SegmentReport {
  * @param onProgress called with the bytes looked at so far
  * @throws DIR_UNUSABLE, NOT_A_LOG, UNSUPPORTED_FORMAT, IO_ERROR; damage is returned, not thrown
  */
-export function verify(io: FileIo, dir: string, onProgress: (bytes: number) => void = () => undefined): Verified {
+export function verify(
+  io: FileIo,
+  dir: string,
+  onProgress: (bytes: number) => void = () => undefined,
+  decoder?: BatchDecoder,
+): Verified {
   const found = recover(io, dir);
-  const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES);
+  const room = checkRoom(decoder);
   const reports = segmentChecks(found).map((check) => {
-    const report = checkSegment(io, dir, check, buffer);
+    const report = checkSegment(io, dir, check, room);
     onProgress(io.bytesRead);
     return report;
   });
@@ -80,11 +93,28 @@ export function segmentChecks(found: Recovered): SegmentCheck[] {
   return all.filter((check) => !obsolete.includes(check.baseOffset));
 }
 
-/** @param buffer for what is read @throws IO_ERROR */
-export function checkSegment(io: FileIo, dir: string, check: SegmentCheck, buffer: Uint8Array): SegmentReport {
-  const report: SegmentReport = { records: 0, bytes: 0, batches: 0, problems: [] };
+/** Memory of one thread that checks: for what is read, and for what is decompressed. */
+export interface CheckRoom {
+  readonly buffer: Uint8Array;
+  readonly unpacker: Unpacker;
+}
+
+export function checkRoom(decoder: BatchDecoder | undefined): CheckRoom {
+  return { buffer: Buffer.allocUnsafeSlow(READ_CHUNK_BYTES), unpacker: new Unpacker(decoder, true) };
+}
+
+/** @throws IO_ERROR */
+export function checkSegment(io: FileIo, dir: string, check: SegmentCheck, room: CheckRoom): SegmentReport {
+  const report: SegmentReport = {
+    records: 0,
+    bytes: 0,
+    batches: 0,
+    unreadBatches: 0,
+    unreadFor: null,
+    problems: [],
+  };
   try {
-    walkSegment(io, dir, check, report, buffer);
+    walkSegment(io, dir, check, report, room);
   } catch (error) {
     // Truncated by a live writer while it was read.
     if (freedSince(io, dir, check.baseOffset, check.mustReach) !== undefined) return report;
@@ -97,11 +127,13 @@ export function checkSegment(io: FileIo, dir: string, check: SegmentCheck, buffe
 /** @param reports of all checks, in their order */
 export function sumUp(io: FileIo, dir: string, found: Recovered, reports: readonly SegmentReport[]): Verified {
   const problems = [...found.problems];
-  const totals = { records: 0, bytes: 0, batches: 0 };
+  const totals = { records: 0, bytes: 0, batches: 0, unreadBatches: 0, unreadFor: null as string | null };
   for (const report of reports) {
     totals.records += report.records;
     totals.bytes += report.bytes;
     totals.batches += report.batches;
+    totals.unreadBatches += report.unreadBatches;
+    totals.unreadFor ??= report.unreadFor;
     problems.push(...report.problems);
   }
   for (const baseOffset of found.listing.indexes) {
@@ -125,30 +157,44 @@ export function sumUp(io: FileIo, dir: string, found: Recovered, reports: readon
   };
 }
 
-function walkSegment(io: FileIo, dir: string, check: SegmentCheck, report: SegmentReport, buffer: Uint8Array): void {
+/** @returns why the inside of a valid batch is wrong */
+function countBatch(
+  batch: Batch,
+  { startOffset }: SegmentCheck,
+  report: SegmentReport,
+  unpacker: Unpacker,
+): Invalid | undefined {
+  const { header } = batch;
+  const lacks = unpacker.lacks(header);
+  if (lacks !== undefined) {
+    report.batches++;
+    report.unreadBatches++;
+    report.unreadFor ??= lacks;
+    report.records += Math.min(header.records, Math.max(0, header.baseOffset + header.records - startOffset));
+    return undefined;
+  }
+  const rows = decodeStreamTable(batch.bytes, header);
+  if (!Array.isArray(rows)) return rows;
+  const plain = unpacker.plain(batch);
+  const counted = 'invalid' in plain ? plain : countRecords(plain.bytes, plain.header, rows, startOffset);
+  if ('invalid' in counted) return counted;
+  report.batches++;
+  report.records += counted.records;
+  report.bytes += counted.bytes;
+  return undefined;
+}
+
+function walkSegment(io: FileIo, dir: string, check: SegmentCheck, report: SegmentReport, room: CheckRoom): void {
   const file = SegmentFile.open(io, dir, check.baseOffset);
   if ('invalid' in file) return; // recover has reported it
-  file.keepNothing(buffer);
+  file.keepNothing(room.buffer);
   try {
     let damaged = false;
     let from: { position: number; offset: number } | undefined;
     let scanned: SegmentIndex | undefined;
     do {
-      const scan = scanSegment(
-        file,
-        check.mustReach,
-        (batch) => {
-          const rows = decodeStreamTable(batch.bytes, batch.header);
-          if (!Array.isArray(rows)) return rows;
-          const counted = countRecords(batch.bytes, batch.header, rows, check.startOffset);
-          if ('invalid' in counted) return counted;
-          report.batches++;
-          report.records += counted.records;
-          report.bytes += counted.bytes;
-          return undefined;
-        },
-        from,
-      );
+      const count = (batch: Batch): Invalid | undefined => countBatch(batch, check, report, room.unpacker);
+      const scan = scanSegment(file, check.mustReach, count, from);
       if (scan.problem !== undefined) report.problems.push(scan.problem);
       damaged ||= scan.problem !== undefined;
       from = scan.resumeAt;

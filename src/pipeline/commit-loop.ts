@@ -293,6 +293,11 @@ export class CommitLoop {
     shared.histograms.batchRecords.record(plan.records);
     shared.histograms.batchBytes.record(plan.recordBytes);
     shared.set('diskBytes', this.#log.batchBytesWritten);
+    const { compression } = this.#log;
+    shared.set('compressedBatches', compression.batches);
+    shared.set('compressedRawBytes', compression.rawBytes);
+    shared.set('compressedBytes', compression.storedBytes);
+    shared.set('compressUs', compression.us);
   }
 
   #publishOffsets(): void {

@@ -13,6 +13,7 @@ import {
 } from '../base/errors.ts';
 import type { LogOptions } from '../base/options.ts';
 import type { IoMode } from '../base/types.ts';
+import { compressorFor } from '../codec/batch-codec.ts';
 import { DirectoryLock } from '../log/lock.ts';
 import { Log } from '../log/log.ts';
 import { listDirectory } from '../log/recovery.ts';
@@ -52,11 +53,13 @@ export function runCommitThread({ options, shared, port }: CommitThreadData): vo
   let io: FileIo | undefined;
   let last: Message;
   try {
+    // Before anything is touched.
+    const compressor = compressorFor(options.codec);
     lockDisk = lockIo(options.io, state.counters);
     const lock = prepare(lockDisk, options.dir);
     try {
       io = chooseIo(options.dir, options.io, state.counters);
-      const log = Log.open({ io, clock: systemClock, random32: systemRandom32 }, options);
+      const log = Log.open({ io, clock: systemClock, random32: systemRandom32, compressor }, options);
       const commands = {
         next: () => receiveMessageOnPort(port)?.message as Command | undefined,
         reply: (reply: Reply) => send({ reply }),

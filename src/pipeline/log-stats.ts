@@ -3,6 +3,7 @@
 import type { CounterName } from '../base/limits.ts';
 import type { CloseReason, IoMode, LogState } from '../base/types.ts';
 import { Histogram, type LatencyStats, type SizeStats } from '../platform/histogram.ts';
+import type { Compression } from '../log/pack.ts';
 import { dropCauses, laneHistogramNames, type Drops, type LaneHistogramName } from '../platform/lane-figures.ts';
 import { laneFigures } from '../platform/lane-memory.ts';
 import type { LogHistogramName } from '../platform/shared-state.ts';
@@ -29,6 +30,11 @@ export interface LogStats {
   readonly diskBytes: number;
   readonly batches: number;
   readonly closeReasons: Record<CloseReason, number>;
+  /**
+   * Batches that are stored compressed, their records with frame headers, and as stored; and the µs that the commit thread has spent
+   * compressing (pack.ts), also where it did not pay. All 0 without a codec.
+   */
+  readonly compression: Readonly<Compression>;
   /** Calls of the commit thread, by name; bytesWritten, commitWrites and commitSyncs beside them. */
   readonly systemCalls: Record<CounterName, number>;
   readonly checkpoints: number;

@@ -6,6 +6,7 @@ import { FOLLOW_POLL_MS } from '../base/limits.ts';
 import { checkStreamName } from '../base/names.ts';
 import { checkKeys, checkOption, logOptionTable, show } from '../base/options.ts';
 import type { LogRecord } from '../base/types.ts';
+import { batchDecoder } from '../codec/batch-codec.ts';
 import { LogReader } from '../log/reader.ts';
 import { readerIo } from '../platform/choose-io.ts';
 
@@ -76,7 +77,7 @@ export async function* read(
   const { stream, from, follow: follows, signal } = checkReadOptions(rest);
   const io = readerIo();
   try {
-    const reader = new LogReader(io, dir, { stream, from });
+    const reader = new LogReader(io, dir, { stream, from, decoder: batchDecoder });
     yield* follow(reader, follows, async () => {
       await delay(FOLLOW_POLL_MS, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
       return signal?.aborted !== true;

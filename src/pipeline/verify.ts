@@ -4,7 +4,7 @@
 // first in the log is thrown, as by one thread.
 //
 // Limits: VERIFY_THREADS threads, one per VERIFY_THREAD_BYTES of segments, each with one buffer of READ_CHUNK_BYTES or the
-// largest batch.
+// largest batch, and one more where batches are compressed.
 
 import { readdirSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -12,10 +12,12 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { MessagePort, Worker } from 'node:worker_threads';
 import { fromErrorMessage, reasonOf, SpillwayError, toErrorMessage, type ErrorMessage } from '../base/errors.ts';
-import { READ_CHUNK_BYTES, VERIFY_THREAD_BYTES, VERIFY_THREADS } from '../base/limits.ts';
+import { VERIFY_THREAD_BYTES, VERIFY_THREADS } from '../base/limits.ts';
+import { batchDecoder } from '../codec/batch-codec.ts';
 import { segmentName, sortNames } from '../log/names.ts';
 import { recover } from '../log/recovery.ts';
 import {
+  checkRoom,
   checkSegment,
   segmentChecks,
   sumUp,
@@ -42,13 +44,13 @@ type Checked = { readonly number: number; readonly bytesRead: number } & (
 
 /** Takes one check after the other until all are taken, or one has failed anywhere. */
 function* takeChecks(io: FileIo, { dir, checks, next }: VerifyThreadData): Generator<Checked, void, undefined> {
-  const buffer = Buffer.allocUnsafeSlow(READ_CHUNK_BYTES);
+  const room = checkRoom(batchDecoder);
   for (;;) {
     const number = Atomics.add(next, 0, 1);
     if (number >= checks.length) return;
     const before = io.bytesRead;
     try {
-      const report = checkSegment(io, dir, checks[number], buffer);
+      const report = checkSegment(io, dir, checks[number], room);
       yield { number, bytesRead: io.bytesRead - before, report };
     } catch (error) {
       if (!(error instanceof SpillwayError)) throw error;

@@ -12,10 +12,12 @@ import type { LogRecord, LogState } from '../base/types.ts';
 import { systemClock } from '../base/clock.ts';
 import type { SpillwayError } from '../base/errors.ts';
 import { checkStreamName } from '../base/names.ts';
+import { batchDecoder } from '../codec/batch-codec.ts';
 import { RecentIndexes } from '../log/index-file.ts';
 import { Places } from '../log/places.ts';
 import { LogReader } from '../log/reader.ts';
 import { listDirectory } from '../log/recovery.ts';
+import { Unpacker } from '../log/unpack.ts';
 import { readerIo } from '../platform/choose-io.ts';
 import { latencyStats, sizeStats, type HistogramImage, type LatencyStats } from '../platform/histogram.ts';
 import { laneHistogramNames } from '../platform/lane-figures.ts';
@@ -53,6 +55,7 @@ export class LogView {
   readonly #lanes: SharedArrayBuffer[];
   readonly #places = new Places();
   readonly #indexes = new RecentIndexes();
+  readonly #unpacker = new Unpacker(batchDecoder, true);
   /** What looks read into. */
   #lookBuffer: Uint8Array | undefined;
   /** Figures of lanes that are closed. */
@@ -130,6 +133,12 @@ export class LogView {
       diskBytes: shared.stat('diskBytes'),
       batches: shared.stat('batches'),
       closeReasons: shared.closeCounts(),
+      compression: {
+        batches: shared.stat('compressedBatches'),
+        rawBytes: shared.stat('compressedRawBytes'),
+        storedBytes: shared.stat('compressedBytes'),
+        us: shared.stat('compressUs'),
+      },
       systemCalls: shared.systemCalls(),
       checkpoints: shared.stat('checkpoints'),
       rolls: shared.stat('rolls'),
@@ -193,6 +202,7 @@ export class LogView {
         stream,
         from,
         durableOffset: () => shared.offset('durable'),
+        decoder: batchDecoder,
       });
       yield* follow(reader, follows, async () => {
         const seen = Atomics.load(shared.words, shared.progress);
@@ -229,6 +239,7 @@ export class LogView {
         look: {
           places: this.#places,
           indexes: this.#indexes,
+          unpacker: this.#unpacker,
           walkBytes: READ_LOOK_BYTES,
           // One more is where the next look begins.
           batchRecords: READ_LOOK_RECORDS + 1,
@@ -267,7 +278,8 @@ export class LogView {
       const first = segments.at(-1 - Math.ceil(bytes / this.#segmentBytes)) ?? segments[0];
       if (first === undefined) return;
       const from = Math.max(first, this.#shared.offset('start'));
-      const reader = new LogReader(io, this.#dir, { stream: undefined, from, durableOffset: () => this.durableOffset });
+      const durableOffset = (): number => this.durableOffset;
+      const reader = new LogReader(io, this.#dir, { stream: undefined, from, durableOffset, decoder: batchDecoder });
       try {
         for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) batch.forEach(visit);
       } finally {

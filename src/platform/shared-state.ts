@@ -49,7 +49,11 @@ const statSlots = {
   lanes: 8,
   retentionFailures: 9,
   openedMs: 10, // by the monotonic clock
-  closeReasons: 11, // … 15: one per reason
+  compressedBatches: 11,
+  compressedRawBytes: 12,
+  compressedBytes: 13,
+  compressUs: 14,
+  closeReasons: 15, // … 19: one per reason
 } as const;
 export type StatName = Exclude<keyof typeof statSlots, 'closeReasons'>;
 

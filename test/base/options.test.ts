@@ -58,6 +58,7 @@ t.test('the defaults are those that were promised', async (t) => {
     dir: 'd',
     window: { maxRecords: 1000, maxBytes: MIB, lingerMs: 2 },
     io: 'auto',
+    codec: 'none',
     segmentBytes: 64 * MIB,
     laneBytes: 16 * MIB,
     maxLanes: 16,

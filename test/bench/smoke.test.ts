@@ -40,6 +40,7 @@ for (const [name, tool] of [
   ['labs/overflow', 'cgroups'],
   ['labs/bomb', 'cgroups'],
   ['labs/nagle', undefined],
+  ['labs/compression', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
   const missing = there ? false : `${tool} is not there`;

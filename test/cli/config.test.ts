@@ -36,6 +36,7 @@ const samples: Record<string, readonly [unknown, string, string, unknown, unknow
   'window.maxBytes': ['64KiB', '128KiB', '196608', 131_072, 196_608],
   'window.lingerMs': [0.5, '1.5', '2.5', 1.5, 2.5],
   io: ['js', 'portable', 'buffered', 'portable', 'buffered'],
+  codec: ['gzip', 'lz4', 'gzip', 'lz4', 'gzip'],
   segmentBytes: ['8MiB', '16MiB', '32MiB', 2 ** 24, 2 ** 25],
   laneBytes: ['8MiB', '32MiB', '64MiB', 2 ** 25, 2 ** 26],
   maxLanes: [21, '22', '23', 22, 23],

@@ -253,3 +253,15 @@ scripted('flush covers what was appended before it', async (t, start) => {
   gateway.last.store(held[2]);
   await after;
 });
+
+scripted('codec: a gateway that does not say that it takes compressed frames gets none', async (t, start) => {
+  const { gateway, client } = await start({}, { ...patient, codec: 'gzip' });
+  const payloads = Array.from({ length: 600 }, (_, i) => `request ${i} took ${i % 7} ms and was answered`);
+  await client.appendMany('s', payloads);
+  t.same(
+    gateway.log.map((r) => r?.payload),
+    payloads,
+  );
+  const plainBytes = payloads.reduce((sum, p) => sum + p.length + 40, 0);
+  t.ok(client.stats().sentBytes > plainBytes, `${client.stats().sentBytes} bytes, ${plainBytes} plain`);
+});

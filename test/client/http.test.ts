@@ -1,11 +1,13 @@
 // The client over HTTP against a scripted gateway: lost requests and answers, refusals for the time being, order.
 
+import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { connect } from '../../src/client/connect.ts';
 import type { Client } from '../../src/client/client.ts';
 import { fitsLine, piecesOf } from '../../src/client/http-body.ts';
 import { HttpClient } from '../../src/client/http.ts';
 import { resolveClientOptions, type ClientOptionsInput } from '../../src/client/options.ts';
+import { needs } from '../support/codecs.ts';
 import { codeOf, until, within } from '../support/log-support.ts';
 import { FakeHttp, type Came, type Plan } from '../support/client-http.ts';
 
@@ -343,3 +345,39 @@ t.test('many calls under way are no leak', async (t) => {
   await new Promise((resolve) => setImmediate(resolve));
   t.same(warnings, []);
 });
+
+for (const codec of ['gzip', 'zstd'] as const) {
+  t.test(
+    `codec ${codec}: bodies that it pays for are compressed, once, and sent again as they are`,
+    needs(codec),
+    async (t) => {
+      let cuts = 2;
+      const cut = (): Plan | undefined => (cuts-- > 0 ? { kind: 'cut' } : undefined);
+      const { gateway, client } = await start(t, cut, { ...patient, codec });
+      const lines = Array.from({ length: 2000 }, (_, i) => `request ${i} took ${i % 7} ms and was answered with 200`);
+      const bodyBytes = lines.reduce((sum, line) => sum + line.length + 1, 0);
+      t.same(await client.appendMany('s', lines), { firstOffset: 0, lastOffset: 1999 });
+      t.same(gateway.payloads(), lines);
+      t.same(
+        gateway.came.map((c) => c.encoding),
+        [codec, codec, codec],
+      );
+      t.equal(new Set(gateway.came.map((c) => c.wireBytes)).size, 1, 'the same bytes each time');
+      t.ok(gateway.came[0].wireBytes * 4 < bodyBytes, `${gateway.came[0].wireBytes} of ${bodyBytes}`);
+      t.equal(client.stats().sentBytes, 3 * gateway.came[0].wireBytes, 'what is counted is what was sent');
+      gateway.came.length = 0;
+      await client.append('s', 'small'.repeat(600));
+      const noise = randomBytes(20_000);
+      await client.append('s', noise);
+      t.same(
+        gateway.came.map((c) => [c.encoding, c.wireBytes]),
+        [
+          ['identity', 3000],
+          ['identity', 20_000],
+        ],
+        'what is small, or would not become shorter, goes as it is',
+      );
+      t.equal(gateway.payloads().at(-1), noise.toString('latin1'));
+    },
+  );
+}

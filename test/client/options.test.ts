@@ -31,7 +31,9 @@ t.test('values and their defaults', async (t) => {
     connectTimeoutMs: 10_000,
     giveUpMs: 60_000,
     concurrency: 1,
+    codec: 'none',
   });
+  t.equal(resolveClientOptions('https://h', { codec: 'gzip' }).codec, 'gzip');
   t.match(
     resolveClientOptions('http://h:1', { maxWaitingBytes: '1MiB', concurrency: 8, token: 'secret', giveUpMs: 5 }),
     {
@@ -47,6 +49,7 @@ t.test('values and their defaults', async (t) => {
 
 t.test('what is refused, with one line that names it', async (t) => {
   for (const [url, options, message] of [
+    ['http://h:1', { codec: 'lz4' }, /^option 'codec': expected one of none, gzip, zstd, got 'lz4'$/],
     ['', {}, /^option 'url': expected tcp:\/\/HOST:PORT, .* got ''$/],
     [5, {}, /^option 'url'/],
     ['127.0.0.1:8081', {}, /^option 'url'/],

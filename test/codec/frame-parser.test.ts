@@ -117,7 +117,10 @@ t.test('headers that are refused, before anything is kept of the frame', async (
     'APPEND of 0 bytes': raw(frameType.append, none, { streamId: 1 }),
     'APPEND without a record': raw(frameType.append, none, { streamId: 1, payloadBytes: appendMin - 1 }),
     'APPEND without stream': raw(frameType.append, none, { payloadBytes: 64 }),
-    'APPEND with flag 2': raw(frameType.append, none, { payloadBytes: 64, streamId: 1, flags: 2 }),
+    'APPEND with flag 8': raw(frameType.append, none, { payloadBytes: 64, streamId: 1, flags: 8 }),
+    'APPEND compressed in two ways': raw(frameType.append, none, { payloadBytes: 64, streamId: 1, flags: 6 }),
+    'a compressed APPEND of 0 bytes': raw(frameType.append, none, { payloadBytes: 0, streamId: 1, flags: 2 }),
+    'a compressed APPEND of 64 KiB and 1': raw(frameType.append, none, { payloadBytes: 65_529, streamId: 1, flags: 2 }),
     'APPEND of maxFrameBytes + 1': raw(frameType.append, none, {
       payloadBytes: maxFrameBytes - FRAME_HEADER_BYTES + 1,
       streamId: 1,

@@ -8,7 +8,10 @@
 import fc from 'fast-check';
 import { viewOf } from '../../src/base/bytes.ts';
 import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES } from '../../src/base/limits.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import { compressorFor } from '../../src/codec/batch-codec.ts';
 import { encodeBatchPrefix, encodeSegmentHeader, planBatchBytes } from '../../src/log/format.ts';
+import { BatchPacker } from '../../src/log/pack.ts';
 import { crc32cJs, jsBytes } from '../../src/platform/js-bytes.ts';
 import { FLAG_IDENTITY, frameBytes } from '../../src/platform/lane-memory.ts';
 import { planOf } from '../support/log-plans.ts';
@@ -55,10 +58,12 @@ export function imageOf(t: Taker, lessBytes: number): Uint8Array {
   return bytes.subarray(0, Math.max(0, Math.min(at, bytes.length) - lessBytes));
 }
 
+/** Of what is two blocks long it makes one. */
+const gzip = compressorFor('gzip')!;
 const small = fc.uint8Array({ maxLength: 20 });
 const record = fc.record({
   stream: fc.constantFrom('s', 'orders', 'a-b.c'),
-  payload: fc.oneof({ weight: 9, arbitrary: small }, { weight: 1, arbitrary: fc.constant(new Uint8Array(1500)) }),
+  payload: fc.oneof({ weight: 9, arbitrary: small }, { weight: 2, arbitrary: fc.constant(new Uint8Array(1500)) }),
   key: fc.oneof(small, fc.constant(new Uint8Array(30).fill(7))),
   /** Says that its key begins with an identity, whatever that is long. */
   identified: fc.boolean(),
@@ -69,10 +74,18 @@ const record = fc.record({
 type Made = typeof record extends fc.Arbitrary<infer T> ? T : never;
 
 /** A batch as its bytes without the zeros at the end; its checksum is still to be put right. */
-function encoded(records: readonly Made[], baseOffset: number): Buffer {
+function encoded(records: readonly Made[], baseOffset: number, isCompressed: boolean): Buffer {
   const plan = planOf(records);
   const staging = new Uint8Array(planBatchBytes(plan));
-  const prefix = encodeBatchPrefix(staging, plan, { ...IDENTITY, baseOffset, committedAtMs: 5 });
+  const stamp = { ...IDENTITY, baseOffset, committedAtMs: 5 };
+  if (isCompressed) {
+    const packer = new BatchPacker(jsBytes, systemClock, gzip, staging.length);
+    packer.pack(staging, plan, stamp);
+    if (packer.compression.batches === 1) {
+      return Buffer.from(staging.subarray(0, BATCH_HEADER_BYTES + viewOf(staging).getUint32(12, true)));
+    }
+  }
+  const prefix = encodeBatchPrefix(staging, plan, stamp);
   jsBytes.seal(staging, prefix, plan.sources, plan.ranges, plan.rangeCount);
   let end = prefix;
   for (const { identified, key, payload } of records) {
@@ -85,7 +98,11 @@ function encoded(records: readonly Made[], baseOffset: number): Buffer {
 /** Batches one behind the other, a few of them with a hole before them or as they are. */
 export const batchList = fc
   .array(
-    fc.tuple(fc.array(record, { minLength: 1, maxLength: 4 }), fc.constantFrom(RIGHT, RIGHT, RIGHT, 0, RIGHT + 8)),
+    fc.tuple(
+      fc.array(record, { minLength: 1, maxLength: 4 }),
+      fc.constantFrom(RIGHT, RIGHT, RIGHT, 0, RIGHT + 8),
+      fc.boolean(),
+    ),
     {
       maxLength: 4,
     },
@@ -93,8 +110,8 @@ export const batchList = fc
   .map((list) => {
     const parts: Buffer[] = [];
     let offset = BASE;
-    for (const [records, how] of list) {
-      const bytes = encoded(records, offset);
+    for (const [records, how, isCompressed] of list) {
+      const bytes = encoded(records, offset, isCompressed);
       parts.push(Buffer.of(how, bytes.length & 255, bytes.length >> 8), bytes);
       offset += records.length;
     }

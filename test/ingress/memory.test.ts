@@ -41,6 +41,8 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
     ['maxRecordBytes', sum({ maxRecordBytes: '2MiB' }), 2 * MIB],
     ['maxWaitingBytes', sum({ maxWaitingBytes: '128MiB' }), 64 * MIB],
     ['segmentBytes', sum({ segmentBytes: '512MiB' }), MIB],
+    // Scratch and compressor of the commit thread; of a reader the batch that it keeps, and the one that comes out.
+    ['codec', sum({ codec: 'gzip' }), 3 * MIB + 4 * MIB],
     ['dedupeKeys', sum({}, { dedupeKeys: 1_000_000 }), 250 * MIB],
     ['recordArrivals', sum({}, { recordArrivals: 'a.csv' }), 3 * 32_768 * 8],
     ['decodeThreads', sum({}, { decodeThreads: 2 }), 2 * MIB + 15 * MIB + 16 * MIB + 8 * MIB],
@@ -74,6 +76,9 @@ t.test('each option that costs memory raises the sum by what it costs, and its r
   const schema = sum({}, { streams: { a: { schema: 'a.json' } } }).totalBytes - plain;
   t.equal(Math.round(schema / 1.1 / MIB), 64 + 9, 'records are parsed where a schema asks for it');
   t.ok(sum({}, { tlsCert: 'c', tlsKey: 'k' }).totalBytes > plain, 'encrypted connections take more');
+  const compressing = { codec: 'gzip', window: { maxBytes: '2MiB' } } as const;
+  const more = sum(compressing).totalBytes - sum({ codec: 'gzip' }).totalBytes;
+  t.ok(more >= 6 * MIB * 1.1 - 1, `three staging buffers, the scratch, and two of a reader: ${more}`);
   t.ok(sum({}, { dedupeMs: 0 }).totalBytes < plain, 'nobody remembered, nothing kept');
 });
 

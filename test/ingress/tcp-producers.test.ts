@@ -4,7 +4,8 @@
 import t from 'tap';
 import fc from 'fast-check';
 import { SpillwayError } from '../../src/base/errors.ts';
-import { encodeBye, encodeStream, frameType, RUN_DUPLICATE } from '../../src/codec/frames.ts';
+import { WELCOME_CODECS } from '../../src/codec/append-codec.ts';
+import { encodeBye, encodeStream, frameType, RUN_DUPLICATE, WELCOME_REMEMBERS } from '../../src/codec/frames.ts';
 import { MAX_RUNS, type Dedupe, type Remembered } from '../../src/flow/dedupe.ts';
 import {
   append,
@@ -35,7 +36,7 @@ t.test('resend after a cut: what is durable is a duplicate with its offsets, the
   host.calls[1].durableAt(205);
   host.calls[2].reject(new SpillwayError('DROPPED', 'full'));
   await until('WELCOME', () => second.welcome !== undefined);
-  t.match(second.welcome, { durableSequence: 10, flags: 1 });
+  t.match(second.welcome, { durableSequence: 10, flags: WELCOME_REMEMBERS | WELCOME_CODECS });
   t.equal(first.ended, true);
   // Cut differently, and with one more record.
   second.send(append(5, 2, { streamId: 9 }), append(7, 9, { streamId: 9 }));
@@ -128,7 +129,7 @@ t.test('without a producer id, or without a table, nothing is recognised', async
       const client = new PipeClient(host);
       client.send(hello(3, identity ? producer() : null), encodeStream(1, 'orders'));
       await until('WELCOME', () => client.welcome !== undefined);
-      t.match(client.welcome, { flags: 0, durableSequence: 0 });
+      t.match(client.welcome, { flags: WELCOME_CODECS, durableSequence: 0 });
       client.send(append(3, 2, { identity }), encodeBye());
       await ended(client);
       t.strictSame(client.runs, [{ firstSequence: 3, firstOffset: i * 2, records: 2, flags: 0 }]);

@@ -9,7 +9,8 @@ import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { encodeAppend } from '../../src/codec/append-frame.ts';
-import { encodeBye, encodeStream, frameType, MAX_ACK_RUNS } from '../../src/codec/frames.ts';
+import { WELCOME_CODECS } from '../../src/codec/append-codec.ts';
+import { encodeBye, encodeStream, frameType, MAX_ACK_RUNS, WELCOME_REMEMBERS } from '../../src/codec/frames.ts';
 import { TcpConnection } from '../../src/ingress/tcp.ts';
 import { temporaryDirectory } from '../support/modes.ts';
 import {
@@ -47,7 +48,7 @@ t.test('a conversation over TCP, and over a Unix socket', async (t) => {
     await until('WELCOME', () => client.welcome !== undefined);
     t.same(client.welcome, {
       version: 1,
-      flags: 1,
+      flags: WELCOME_REMEMBERS | WELCOME_CODECS,
       maxFrameBytes: 65_536,
       maxRecordBytes: 1000,
       credit: 1 << 20,

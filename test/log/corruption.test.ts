@@ -7,6 +7,7 @@ import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync, writ
 import { join } from 'node:path';
 import { errorKinds, type Problem } from '../../src/base/errors.ts';
 import { BLOCK_BYTES } from '../../src/base/limits.ts';
+import { codecs } from '../../src/base/types.ts';
 import { Log } from '../../src/log/log.ts';
 import { indexName, segmentName } from '../../src/log/names.ts';
 import { verify } from '../../src/log/verify.ts';
@@ -337,7 +338,7 @@ t.test('a codec that this version does not have is not read as if it were none',
   const copy = copyOf(t, dir);
   edit(join(copy, segmentName(ACTIVE)), (bytes) => {
     const batch = bytes.subarray(at(1), at(2));
-    batch[5] = 1;
+    batch[5] = codecs.length;
     batch.writeUInt32LE(crc32cJs(batch.subarray(64, 64 + batch.readUInt32LE(12)), crc32cJs(batch.subarray(0, 60))), 60);
   });
   const { openCode, read } = outcomeOf(copy);

@@ -1,6 +1,7 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { BATCH_HEADER_BYTES, BLOCK_BYTES } from '../../src/base/limits.ts';
+import { BATCH_HEADER_BYTES, BLOCK_BYTES, MAX_BATCH_RAW_BYTES } from '../../src/base/limits.ts';
+import { codecs } from '../../src/base/types.ts';
 import {
   checksumMatches,
   decodeBatchHeader,
@@ -214,6 +215,12 @@ t.test('lengths are not believed, even under a right checksum, before anything i
     ['tableBytes beyond the body', (v) => v.setUint32(20, v.getUint32(12, true) + 8, true)],
     ['tableBytes 4 GiB', (v) => v.setUint32(20, 0xfffffff8, true)],
     ['tableBytes odd', (v) => v.setUint32(20, 15, true)],
+    ['rawBytes of a plain batch not those of its body', (v) => v.setUint32(16, v.getUint32(12, true) + 8, true)],
+    ['rawBytes of a compressed batch no more than it stores', (v) => v.setUint8(5, 3)],
+    [
+      'rawBytes of a compressed batch beyond the largest',
+      (v) => (v.setUint8(5, 3), v.setUint32(16, MAX_BATCH_RAW_BYTES + 1, true)),
+    ],
     ['records 0', (v) => v.setUint32(24, 0, true)],
     ['records more than bytes for them', (v) => v.setUint32(24, 0xffffffff, true)],
     ['baseOffset beyond 2^53', (v) => v.setUint32(36, 0x00200000, true)],
@@ -259,12 +266,12 @@ t.test('a newer version or an unknown codec is said to be newer', async (t) => {
   // UNSUPPORTED_FORMAT is documented for "a codec this version does not have" too.
   t.match(
     decodeBatchHeader(
-      patched(batch, (v) => v.setUint8(5, 1)),
+      patched(batch, (v) => v.setUint8(5, codecs.length)),
       segment,
       batch.length,
     ),
     { newer: true },
-    'codec 1',
+    'the first codec that is not in the list',
   );
 });
 

@@ -114,7 +114,7 @@ t.test('retentionMs applies to an idle log', async (t) => {
 t.test('verify of a log that is written, rolled and truncated meanwhile finds nothing wrong', async (t) => {
   const dir = temporaryDirectory('spillway-live-');
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  const task: WriterTask = { dir, io: workingModes[0], run: 1, threads: 1, retentionBytes: 0 };
+  const task: WriterTask = { dir, io: workingModes[0], run: 1, threads: 1, retentionBytes: 0, codec: 'none' };
   const entry = fileURLToPath(new URL('../support/kill-writer.js', import.meta.url));
   const writer = spawn(process.execPath, [entry, JSON.stringify(task)], { stdio: ['ignore', 'pipe', 'inherit'] });
   // It tells 'O' once it is open, 'a …' of each acknowledgement.

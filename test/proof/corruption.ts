@@ -143,9 +143,12 @@ interface Subjects {
   readonly young: Subject;
   readonly idle: Subject;
   readonly large: Subject;
+  readonly compressed: Subject;
+  readonly compressedKilled: Subject;
 }
 
-function tables({ closed: s, killed, truncated, young, idle, large }: Subjects): Table[] {
+function tables(subjects: Subjects): Table[] {
+  const { closed: s, killed, truncated, young, idle, large } = subjects;
   const sizeOf = (path: string): number => s.disk.fileBytes(path).length;
   const made: Table[] = [];
   for (const [what, path, stale] of [
@@ -225,6 +228,27 @@ function tables({ closed: s, killed, truncated, young, idle, large }: Subjects):
       // None of these damages the last batch of a killed log: it may not be missing.
       subject: { ...subject, mayEnd: subject.end },
     });
+  for (const [ending, subject] of [
+    ['closed', subjects.compressed],
+    ['killed', subjects.compressedKilled],
+  ] as const) {
+    const { active } = subject;
+    const bytes = subject.batches.get(active)!.at(-1)!.end;
+    made.push({
+      claim: `each bit of the batches of a ${ending} log flipped, of which some are compressed`,
+      unit: 'bit flips',
+      quickCases: 750,
+      subject,
+      ...flips(active, bytes),
+    });
+    made.push({
+      claim: `sectors of a ${ending} log zeroed, doubled, swapped, whose batches are compressed in part`,
+      unit: 'cases',
+      quickCases: 400,
+      subject,
+      ...sectors(active, bytes, undefined),
+    });
+  }
   const [first] = s.batches.get(s.active)!;
   const tableAt = first.position + BATCH_HEADER_BYTES;
   const inTable = flips(
@@ -292,6 +316,8 @@ export async function prove({ full, seed, only }: ProofContext): Promise<Claim[]
     young: makeSubject('young'),
     idle: makeSubject('idle'),
     large: makeLarge(),
+    compressed: makeSubject('closed', 'gzip'),
+    compressedKilled: makeSubject('killed', 'gzip'),
   };
   for (const subject of Object.values(subjects)) {
     const untouched = judge(subject, subject.disk);

@@ -10,7 +10,7 @@
 // It failed, as it should, with each of these planted: an acknowledgement before the write is done, a recycled segment that
 // keeps its epoch and salt, segments freed before the checkpoint says so, a spare renamed before its header is written.
 
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { seededRandom } from '../../src/base/clock.ts';
 import type { IoMode } from '../../src/base/types.ts';
@@ -18,6 +18,7 @@ import { buildAddon, cannotBuild } from '../support/build-addon.ts';
 import { anyMoment, momentText, runWriter, type Told } from '../support/kill-child.ts';
 import { scriptLog, smallLog } from '../support/kill-protocol.ts';
 import { Witness } from '../support/kill-witness.ts';
+import { compressedIn } from '../support/log-segments.ts';
 import type { WriterTask } from '../support/kill-writer.ts';
 import { missingModes, temporaryDirectory, workingModes } from '../support/modes.ts';
 import { repeatCommand, skip, skipModes, type Claim, type ProofContext } from './proof.ts';
@@ -44,7 +45,7 @@ export async function prove(context: ProofContext): Promise<readonly Claim[]> {
 async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Claim> {
   const { randomKills } = full ? fullRun : quickRun;
   const violations: string[] = [];
-  const sum = { kills: 0, acknowledged: 0, torn: 0, truncations: 0, closes: 0, rolled: 0 };
+  const sum = { kills: 0, acknowledged: 0, torn: 0, truncations: 0, closes: 0, rolled: 0, compressed: 0 };
 
   const chain = async (which: number): Promise<void> => {
     const random = seededRandom(seed + which);
@@ -56,10 +57,13 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
       for (let i = 0; i < randomKills / AT_ONCE && violations.length === 0; i++) {
         const run = i;
         const io = workingModes[(i + which) % workingModes.length];
-        const task: WriterTask = { dir, io, run, threads: random() < 0.5 ? 1 : 2, retentionBytes };
+        // One log of plain and of compressed batches.
+        const codec = i % 2 === 0 ? 'none' : 'gzip';
+        const task: WriterTask = { dir, io, run, threads: random() < 0.5 ? 1 : 2, retentionBytes, codec };
         const moment = anyMoment(random, retentionBytes === 0);
         const told = await runWriter('kill-writer', [JSON.stringify(task)], {}, moment, kill);
         const found = judge(told, witness, run);
+        if (existsSync(dir)) sum.compressed += compressedIn(dir);
         if (found.length === 0) {
           const reopenedIn = workingModes[Math.floor(random() * workingModes.length)];
           const checked = await witness.check(dir, reopenedIn, random() < 0.5);
@@ -68,7 +72,7 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
           if (checked.segments > 1) sum.rolled++;
         }
         sum.kills++;
-        const where = `directory ${which}, kill ${i} (${io}, ${momentText(moment)})`;
+        const where = `directory ${which}, kill ${i} (${io}, ${codec}, ${momentText(moment)})`;
         violations.push(...found.map((v) => `${where}: ${v}; ${repeatCommand('kills', seed, 'random')}`));
       }
       sum.acknowledged += witness.acknowledged;
@@ -80,8 +84,12 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
   };
   await Promise.all(Array.from({ length: AT_ONCE }, (_, which) => chain(which)));
   // What a life is meant to go through, it must have gone through.
-  if (violations.length === 0 && Math.min(sum.truncations, sum.closes, sum.rolled) === 0)
-    violations.push(`${sum.truncations} truncations, ${sum.closes} closes, ${sum.rolled} rolls: expected each`);
+  if (violations.length === 0 && Math.min(sum.truncations, sum.closes, sum.rolled, sum.compressed) === 0) {
+    const { truncations, closes, rolled, compressed } = sum;
+    violations.push(
+      `${truncations} truncations, ${closes} closes, ${rolled} rolls, ${compressed} compressed: expected each`,
+    );
+  }
   return {
     claim: RANDOM_CLAIM,
     tried: sum.kills,
@@ -94,6 +102,7 @@ async function atRandomMoments({ full, seed, only }: ProofContext): Promise<Clai
       truncations: sum.truncations,
       closes: sum.closes,
       'recovered with several segments': sum.rolled,
+      'compressed batches found': sum.compressed,
       modes: workingModes.join(' '),
     },
   };

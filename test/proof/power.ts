@@ -76,7 +76,7 @@ async function underLoad(kind: FileSystem, disk: LoopDisk, cuts: number, seed: n
   for (; tried < cuts && violations.length === 0; tried++) {
     const io = modes.working[tried % modes.working.length];
     const moment = anyMoment(random, retentionBytes === 0);
-    const task: WriterTask = { dir, io, run: tried, threads: random() < 0.5 ? 1 : 2, retentionBytes };
+    const task: WriterTask = { dir, io, run: tried, threads: random() < 0.5 ? 1 : 2, retentionBytes, codec: 'none' };
     const control = join(disk.path, `control-${tried}`);
     const told = await cutDuring(disk, 'kill-writer', JSON.stringify(task), moment, control);
     if (!existsSync(control) || statSync(control).size < CONTROL_BYTES) controlsLost++;

@@ -4,6 +4,7 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TlsOptions } from 'node:tls';
+import * as zlib from 'node:zlib';
 
 export interface Came {
   /** Number of the request among those for records, from 0. */
@@ -12,6 +13,9 @@ export interface Came {
   readonly contentType: string;
   readonly key: string;
   readonly records: readonly string[];
+  /** Content-Encoding, and the body as it came. */
+  readonly encoding: string;
+  readonly wireBytes: number;
 }
 
 /** undefined: store and answer. Else what to do instead. */
@@ -105,12 +109,22 @@ export class FakeHttp {
     if (stream === undefined) return send(req.url === '/v1/stats' ? 200 : 404, {});
     this.underWay++;
     this.mostUnderWay = Math.max(this.mostUnderWay, this.underWay);
-    const body = Buffer.concat(chunks).toString('latin1');
+    const encoding = req.headers['content-encoding'] ?? 'identity';
+    const wire = Buffer.concat(chunks);
+    const body = decoded(wire, encoding).toString('latin1');
     const contentType = req.headers['content-type'] ?? '';
     const key = String(req.headers['idempotency-key'] ?? '');
     if (!/^[\x21-\x7e]{1,255}$/.test(key)) this.violations.push(`Idempotency-Key ${key}`);
     const records = contentType === 'application/x-ndjson' ? linesOf(body) : [body];
-    const came: Came = { number: this.came.length, stream, contentType, key, records };
+    const came: Came = {
+      number: this.came.length,
+      stream,
+      contentType,
+      key,
+      records,
+      encoding,
+      wireBytes: wire.length,
+    };
     this.came.push(came);
     const plan = this.plan(came);
     if (plan?.kind === 'hold') await new Promise<void>((resolve) => this.held.push(resolve));
@@ -136,6 +150,12 @@ export class FakeHttp {
     this.#keys.set(key, { body, answer });
     return { ...answer, durable: true };
   }
+}
+
+function decoded(wire: Buffer, encoding: string): Buffer {
+  const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync: typeof zlib.gunzipSync };
+  if (encoding === 'identity') return wire;
+  return encoding === 'gzip' ? zlib.gunzipSync(wire) : zstdDecompressSync(wire);
 }
 
 /** As src/codec/split.ts has it. */

@@ -8,6 +8,8 @@
 
 import { SpillwayError, type Problem } from '../../src/base/errors.ts';
 import { BATCH_HEADER_BYTES, CHECKPOINT_MS } from '../../src/base/limits.ts';
+import type { Codec } from '../../src/base/types.ts';
+import { batchDecoder } from '../../src/codec/batch-codec.ts';
 import { DirectoryLock } from '../../src/log/lock.ts';
 import type { Log } from '../../src/log/log.ts';
 import { CHECKPOINT_FILE, indexName, LOCK_FILE, segmentName, SPARE_FILE } from '../../src/log/names.ts';
@@ -51,11 +53,12 @@ export interface Subject {
  */
 export type Ending = 'closed' | 'killed' | 'truncated' | 'young' | 'idle';
 
-export function makeSubject(ending: Ending): Subject {
+/** @param codec of its batches of two blocks, which become one; those of one block stay plain: both stand side by side */
+export function makeSubject(ending: Ending, codec: Codec = 'none'): Subject {
   let disk = new SimDisk();
   disk.makeDir(DIR);
   const lock = DirectoryLock.take(disk, DIR);
-  const { log } = openLog(DIR, disk, options);
+  const { log } = openLog(DIR, disk, options, undefined, codec);
   // Batches of one block and of two, several streams, until the second segment has rolled.
   const sizes: number[] = [];
   const streamOf = (o: number): string => `s${o % 3}`;
@@ -85,6 +88,7 @@ export function makeSubject(ending: Ending): Subject {
   const end = log.durableOffset;
   const segments = disk.paths.filter((p) => p.endsWith('.seg')).sort();
   const sealed = segments.at(-2)!;
+  if (codec !== 'none' && log.compression.batches === 0) throw new Error('no batch is compressed');
   if (segments.length !== 3) throw new Error(`unexpected files: ${disk.paths.join(' ')}`);
   return {
     disk,
@@ -235,7 +239,7 @@ export function judge(subject: Subject, disk: SimDisk, at?: DamagedAt): Verdict 
   if (records.length > end - start) return { wrong: `a reader hands out ${records.length} records of ${end - start}` };
   let problems: readonly Problem[];
   try {
-    ({ problems } = verify(disk, DIR));
+    ({ problems } = verify(disk, DIR, undefined, batchDecoder));
   } catch (failure) {
     return { wrong: `verify throws ${String(failure)}` };
   }

@@ -24,7 +24,8 @@ export class ExplorerLife extends Life {
     let salt = model.lives * 1_000_003;
     const random32 = (): number => (salt = (salt * 48271) % 0x7fffffff);
     this.disk.makeDir(DIR);
-    this.#log = Log.open({ io: this.disk, clock: this.#clock, random32 }, this.#options);
+    const { disk: io, compressor } = this;
+    this.#log = Log.open({ io, clock: this.#clock, random32, compressor }, this.#options);
   }
 
   override get log(): Log {

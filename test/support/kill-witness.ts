@@ -7,6 +7,7 @@
 import { cpSync, existsSync, rmSync } from 'node:fs';
 import { open, type SpillwayLog } from '../../src/index.ts';
 import type { IoMode } from '../../src/base/types.ts';
+import { batchDecoder } from '../../src/codec/batch-codec.ts';
 import { verify } from '../../src/log/verify.ts';
 import { readerIo } from '../../src/platform/choose-io.ts';
 import { originOf, payloadOf, streamOf, type scriptLog, type smallLog } from './kill-protocol.ts';
@@ -109,7 +110,7 @@ export class Witness {
     await log.close();
 
     const reader = readerIo();
-    const found = verify(reader, dir);
+    const found = verify(reader, dir, undefined, batchDecoder);
     reader.destroy();
     for (const p of found.problems) violations.push(`verify: ${p.file} at ${p.position}: ${p.message}`);
     if (found.records !== first.end + 1 - first.start)

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { open, type SpillwayLog } from '../../src/index.ts';
 import { seededRandom } from '../../src/base/clock.ts';
-import type { IoMode } from '../../src/base/types.ts';
+import type { Codec, IoMode } from '../../src/base/types.ts';
 import type { KillLaneData } from './kill-lane.ts';
 import { produce } from './kill-produce.ts';
 import { smallLog, tell } from './kill-protocol.ts';
@@ -18,6 +18,7 @@ export interface WriterTask {
   readonly threads: 1 | 2;
   /** 0: the writer truncates by itself instead. */
   readonly retentionBytes: number;
+  readonly codec: Codec;
 }
 
 /** Enough for several full batches at a time. */
@@ -44,7 +45,8 @@ async function secondThread(log: SpillwayLog, lane: number): Promise<string> {
 /** From open to close. */
 async function live(life: number): Promise<void> {
   tell('o');
-  const log = await open({ dir: task.dir, io: task.io, retentionBytes: task.retentionBytes, ...smallLog });
+  const { dir, io, retentionBytes, codec } = task;
+  const log = await open({ dir, io, retentionBytes, codec, ...smallLog });
   tell('O');
   const closeAfter = 60 + below(300);
   const chores: Promise<void>[] = [];

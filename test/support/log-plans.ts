@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import type { Clock } from '../../src/base/clock.ts';
 import { SpillwayError } from '../../src/base/errors.ts';
 import { COUNTER_SLOTS } from '../../src/base/limits.ts';
-import type { BatchPlan, IoMode, LogRecord } from '../../src/base/types.ts';
+import type { BatchPlan, Codec, IoMode, LogRecord } from '../../src/base/types.ts';
+import { batchDecoder, compressorFor } from '../../src/codec/batch-codec.ts';
 import { Log, type StorageOptions } from '../../src/log/log.ts';
 import { LogReader } from '../../src/log/reader.ts';
 import { chooseIo } from '../../src/platform/choose-io.ts';
@@ -114,11 +115,13 @@ export function openLog(
   io: IoMode | FileIo,
   options: Partial<StorageOptions> = {},
   clock = new SimulatedClock(),
+  codec: Codec = 'none',
 ): OpenedLog {
   const disk = typeof io === 'string' ? chooseIo(dir, io, new Float64Array(COUNTER_SLOTS)) : io;
   // Salts differ between the lives of a segment, and are the same in every run of the test.
   const random32 = (): number => (salt = (salt * 48271) % 0x7fffffff);
-  return { log: Log.open({ io: disk, clock, random32 }, { dir, ...tiny, ...options }), io: disk, clock };
+  const deps = { io: disk, clock, random32, compressor: compressorFor(codec) };
+  return { log: Log.open(deps, { dir, ...tiny, ...options }), io: disk, clock };
 }
 
 export interface FillOptions {
@@ -165,6 +168,7 @@ export function readBack(
     reader = new LogReader(io, dir, {
       stream: options.stream,
       from: options.from,
+      decoder: batchDecoder,
       ...(durableOffset === undefined ? {} : { durableOffset }),
     });
     for (let batch = reader.nextBatch(); batch !== undefined; batch = reader.nextBatch()) records.push(...batch);

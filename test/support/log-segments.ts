@@ -1,7 +1,8 @@
 // Segments of the logs in log-plans.ts: how much fills one, and what its header says.
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { BLOCK_BYTES } from '../../src/base/limits.ts';
 import { decodeSegmentHeader } from '../../src/log/format.ts';
 import { crc32cJs } from '../../src/platform/js-bytes.ts';
 
@@ -17,4 +18,16 @@ export function headerOf(
   const header = decodeSegmentHeader(readFileSync(join(dir, file)), crc32cJs);
   if ('invalid' in header) throw new Error(`${file}: ${header.invalid}`);
   return header;
+}
+
+/** Batches in the segments of a directory whose header says a codec, of whatever life: by a look at each block. */
+export function compressedIn(dir: string): number {
+  let count = 0;
+  for (const name of readdirSync(dir).filter((file) => file.endsWith('.seg'))) {
+    const bytes = readFileSync(join(dir, name));
+    for (let at = BLOCK_BYTES; at < bytes.length; at += BLOCK_BYTES) {
+      if (bytes.toString('latin1', at, at + 4) === 'SPLB' && bytes[at + 5] !== 0) count++;
+    }
+  }
+  return count;
 }

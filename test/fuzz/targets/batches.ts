@@ -8,6 +8,8 @@ import fc from 'fast-check';
 import { BATCH_CRC_AT, BATCH_HEADER_BYTES, BLOCK_BYTES } from '../../../src/base/limits.ts';
 import { viewOf } from '../../../src/base/bytes.ts';
 import * as format from '../../../src/log/format.ts';
+import { batchDecoder } from '../../../src/codec/batch-codec.ts';
+import { Unpacker } from '../../../src/log/unpack.ts';
 import { segmentName } from '../../../src/log/names.ts';
 import { scanSegment, type Scan } from '../../../src/log/scan.ts';
 import { SegmentFile, type Batch } from '../../../src/log/segment-file.ts';
@@ -29,8 +31,11 @@ function isIn(part: Uint8Array | null, batch: Batch): boolean {
 }
 
 /** @returns why the records of a valid batch are not, by both ways to read them */
-function readRecords(batch: Batch): format.Invalid | undefined {
+function readRecords(stored: Batch): format.Invalid | undefined {
+  const batch = new Unpacker(batchDecoder).plain(stored);
+  if ('invalid' in batch) return batch;
   const { bytes, header } = batch;
+  must(stored === batch || bytes.length === BATCH_HEADER_BYTES + stored.header.rawBytes, 'as long as it said');
   const rows = format.decodeStreamTable(bytes, header);
   const records = format.decodeRecords(bytes, header, { from: 0, stream: undefined });
   if ('invalid' in rows) return (must('invalid' in records, 'a wrong stream table has no records'), rows);

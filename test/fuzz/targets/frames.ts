@@ -4,9 +4,11 @@
 //
 // flags: 1 = the client's side, 2 = a producer without an id, 4 = small frames only, 8 = a byte at a time.
 
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { isUtf8 } from 'node:buffer';
 import { SpillwayError } from '../../../src/base/errors.ts';
+import { expandAppend } from '../../../src/codec/append-codec.ts';
 import { decodeAppend, encodeAppend, framesOf, payloadsOf } from '../../../src/codec/append-frame.ts';
 import { FrameParser } from '../../../src/codec/frame-parser.ts';
 import * as f from '../../../src/codec/frames.ts';
@@ -15,6 +17,9 @@ import { bytesOf, must, outcomeOf, Taker, type Target } from '../target.ts';
 
 const CLIENT = 1;
 const NO_ID = 2;
+const MOST_BYTES = 65_536;
+/** Of a frame that is compressed, and not what it says, there are some more. */
+const REFUSALS = ['PROTOCOL_ERROR', 'BAD_ENCODING', 'BODY_TOO_LARGE', 'UNSUPPORTED_ENCODING'] as const;
 const SMALL = 4;
 const BYTEWISE = 8;
 /** Around each chunk: who reads there gets something else in every cut. */
@@ -52,8 +57,14 @@ function decodeAny(
       const value = f.decodeStream(frame);
       return { value, again: isUtf8(payload) ? f.encodeStream(streamId, value) : undefined };
     }
-    case f.frameType.append:
-      return { value: appendOf(frame, identity, flags), again: undefined };
+    case f.frameType.append: {
+      let value: unknown;
+      expandAppend(frame, MOST_BYTES, (whole) => {
+        must(whole.payload.length < f.COMPRESSED_APPEND_BYTES || whole === frame, 'no more comes out than may');
+        value = appendOf({ ...whole, payload: new Uint8Array(whole.payload) }, identity, flags);
+      });
+      return { value, again: undefined };
+    }
     case f.frameType.welcome: {
       const value = f.decodeWelcome(frame);
       return { value, again: f.encodeWelcome(value) };
@@ -115,28 +126,32 @@ function appendOf(frame: f.Frame, identity: boolean, flags: number): unknown {
 function read(chunks: readonly Uint8Array[], flags: number): Read {
   const frames: { header: f.FrameHeader; payload: Uint8Array; decoded: string }[] = [];
   let headers = 0;
-  const parser = new FrameParser((flags & CLIENT) === 0 ? 'server' : 'client', (flags & SMALL) === 0 ? 65_536 : 256, {
-    onHeader: () => void headers++,
-    onFrame: (frame) => {
-      const { payload, payloadBytes } = frame;
-      must(payload.length === payloadBytes, 'a payload is as long as its header says');
-      const chunk = chunks.find((c) => c.buffer === payload.buffer);
-      const inside =
-        chunk === undefined ||
-        (payload.byteOffset >= chunk.byteOffset &&
-          payload.byteOffset + payload.length <= chunk.byteOffset + chunk.length);
-      must(inside, 'no payload reaches out of its chunk');
-      const header = { type: frame.type, flags: frame.flags, streamId: frame.streamId, payloadBytes };
-      const outcome = outcomeOf(['PROTOCOL_ERROR'], () => decodeAny(frame, (flags & NO_ID) === 0));
-      const decoded = 'refused' in outcome ? outcome.refused.message : plain(outcome.value.value);
-      const again = 'refused' in outcome ? undefined : outcome.value.again;
-      if (again !== undefined) {
-        const same = again[4] === frame.type && Buffer.compare(again.subarray(8), payload) === 0;
-        must(same, 'what was decoded is encoded to the same', () => `type ${frame.type}: ${decoded}`);
-      }
-      frames.push({ header, payload: new Uint8Array(payload), decoded });
+  const parser = new FrameParser(
+    (flags & CLIENT) === 0 ? 'server' : 'client',
+    (flags & SMALL) === 0 ? MOST_BYTES : 256,
+    {
+      onHeader: () => void headers++,
+      onFrame: (frame) => {
+        const { payload, payloadBytes } = frame;
+        must(payload.length === payloadBytes, 'a payload is as long as its header says');
+        const chunk = chunks.find((c) => c.buffer === payload.buffer);
+        const inside =
+          chunk === undefined ||
+          (payload.byteOffset >= chunk.byteOffset &&
+            payload.byteOffset + payload.length <= chunk.byteOffset + chunk.length);
+        must(inside, 'no payload reaches out of its chunk');
+        const header = { type: frame.type, flags: frame.flags, streamId: frame.streamId, payloadBytes };
+        const outcome = outcomeOf(REFUSALS, () => decodeAny(frame, (flags & NO_ID) === 0));
+        const decoded = 'refused' in outcome ? outcome.refused.message : plain(outcome.value.value);
+        const again = 'refused' in outcome ? undefined : outcome.value.again;
+        if (again !== undefined) {
+          const same = again[4] === frame.type && Buffer.compare(again.subarray(8), payload) === 0;
+          must(same, 'what was decoded is encoded to the same', () => `type ${frame.type}: ${decoded}`);
+        }
+        frames.push({ header, payload: new Uint8Array(payload), decoded });
+      },
     },
-  });
+  );
   let error = '';
   for (const chunk of chunks) {
     try {
@@ -202,6 +217,13 @@ const toServer = fc.oneof(
     .map(([firstSequence, r, identity, flag]) =>
       encodeAppend({ streamId: 1, firstSequence, flags: flag }, r, identity),
     ),
+  fc.tuple(exact, records, fc.boolean(), fc.nat(1)).map(([firstSequence, r, identity, flag]) => {
+    const whole = encodeAppend({ streamId: 1, firstSequence, flags: 0 }, r, identity);
+    const [frame] = f.newFrame(f.frameType.append, 0, flag | f.APPEND_GZIP, 1);
+    const payload = gzipSync(whole.subarray(f.FRAME_HEADER_BYTES), { level: 1 });
+    frame.writeUInt32LE(payload.length, 0);
+    return Buffer.concat([frame, payload]);
+  }),
   fc.constant(f.encodeBye()),
 );
 const run24 = fc.record({ firstSequence: exact, firstOffset: exact, records: u32, flags: fc.nat(1) });
