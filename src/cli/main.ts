@@ -12,6 +12,7 @@ import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
 import { addServeFlags } from './serve-flags.ts';
+import { addTuneFlags } from './tune-flags.ts';
 import { addTopFlags, DEFAULT_TOP_URL } from './top-flags.ts';
 
 const packageJson = new URL('../../../package.json', import.meta.url);
@@ -123,6 +124,14 @@ function program(): Command {
     .option('--json', 'print one JSON object as the last line')
     .action(async (o: Record<string, unknown>) => {
       status = await (await import('./load.ts')).loadCommand(o, o['json'] === true);
+    });
+
+  addTuneFlags(
+    root.command('tune').description('recommend a window for a p99 target, measured on this disk with these arrivals'),
+  )
+    .option('--json', 'print one JSON object as the last line')
+    .action(async (o: Record<string, unknown>) => {
+      status = await (await import('./tune.ts')).tuneCommand(o, o['json'] === true);
     });
 
   addTopFlags(
