@@ -32,13 +32,20 @@ function columns(rows: readonly (readonly string[])[]): void {
   }
 }
 
+interface Quantiles {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+function both(ms: Distribution): Quantiles {
+  return { p50: quantileOf(ms, 0.5), p99: quantileOf(ms, 0.99) };
+}
+
+const pair = ({ p50, p99 }: Quantiles): string => `p50 ${figure(p50)} ms, p99 ${figure(p99)} ms`;
+
 /** What stands around a write, by its name: median and p99, in ms. */
-function around({ calibration }: Tuned): Record<string, { p50: number; p99: number }> {
+function around({ calibration }: Tuned): Record<'wakeMs' | 'timerLateMs' | 'backMs' | 'fillMs', Quantiles> {
   const { wakeMs, timerLateMs, backMs, fillMs } = calibration.costs;
-  const both = (ms: Distribution): { p50: number; p99: number } => ({
-    p50: quantileOf(ms, 0.5),
-    p99: quantileOf(ms, 0.99),
-  });
   return { wakeMs: both(wakeMs), timerLateMs: both(timerLateMs), backMs: both(backMs), fillMs: both(fillMs) };
 }
 
@@ -57,7 +64,6 @@ function printMeasured(tuned: Tuned, dir: string): void {
   ]);
   const { wakeMs, timerLateMs, backMs } = around(tuned);
   const { sendMs, answerMs } = calibration.costs.producer;
-  const pair = ({ p50, p99 }: { p50: number; p99: number }): string => `p50 ${figure(p50)} ms, p99 ${figure(p99)} ms`;
   process.stdout.write('around it:\n');
   printTable([
     ['waking the commit thread', pair(wakeMs)],
@@ -134,15 +140,12 @@ export function sloMet({ sloP99Ms }: Pick<Tuned, 'sloP99Ms'>, fact: Fact): boole
   return fact.load.limit === 'generator' ? undefined : fact.p99Ms <= sloP99Ms;
 }
 
+function row(name: string, c: Candidate | Fact): string[] {
+  return [name, figure(c.p50Ms), figure(c.p99Ms), figure(c.writesPer1000), closedBy(c.closed)];
+}
+
 function printFact(tuned: Tuned): void {
   const { chosen, fact, sloP99Ms } = tuned;
-  const row = (name: string, c: Candidate | Fact): string[] => [
-    name,
-    figure(c.p50Ms),
-    figure(c.p99Ms),
-    figure(c.writesPer1000),
-    closedBy(c.closed),
-  ];
   columns([['', 'p50 ms', 'p99 ms', 'writes/1,000 records', 'closed by'], row('forecast', chosen), row('fact', fact)]);
   const met = sloMet(tuned, fact);
   const verdict =

@@ -72,8 +72,16 @@ function pointsOf(us: Histogram): Distribution {
 
 interface DiskCosts {
   readonly writes: WriteCost[];
+  readonly checkpointMs: Distribution;
   readonly fillMs: Distribution;
   readonly encodeMsPerByte: number;
+}
+
+/** How long it takes, in ms. */
+function timed(work: () => void): number {
+  const beforeMs = performance.now();
+  work();
+  return performance.now() - beforeMs;
 }
 
 /** @throws IO_ERROR; what `signal` was aborted with */
@@ -83,12 +91,9 @@ async function measureWrites(io: FileIo, path: string, signal: AbortSignal | und
   const source = Buffer.alloc(largest, 'spillway ');
   const samples = new Map<number, number[]>(round.map(({ bytes }) => [bytes, []]));
   const fillMs: number[] = [];
-  const timed = (work: () => void): number => {
-    const beforeMs = performance.now();
-    work();
-    return performance.now() - beforeMs;
-  };
+  const checkpointMs: number[] = [];
   const fd = io.open(path, 'create', true);
+  const checkpoint = io.open(`${path}.checkpoint`, 'create', false);
   try {
     io.allocate(fd, SCRATCH_BYTES);
     const zeros = io.alignedBuffer(FILL_BYTES);
@@ -107,6 +112,13 @@ async function measureWrites(io: FileIo, path: string, signal: AbortSignal | und
     let written = 0;
     const untilMs = performance.now() + WRITE_MS;
     for (let n = 0; n < LEAST_ROUNDS || (performance.now() < untilMs && written < WRITE_BYTES); n++) {
+      // As log/checkpoint.ts does it.
+      checkpointMs.push(
+        timed(() => {
+          io.write(checkpoint, staging.subarray(0, BLOCK_BYTES), (n & 1) * BLOCK_BYTES);
+          io.sync(checkpoint);
+        }),
+      );
       for (const { bytes, times } of round) {
         for (let i = 0; i < times; i++) {
           signal?.throwIfAborted();
@@ -121,11 +133,13 @@ async function measureWrites(io: FileIo, path: string, signal: AbortSignal | und
     }
     return {
       writes: [...samples].map(([bytes, ms]) => ({ bytes, ms: distributionOf(ms) })),
+      checkpointMs: distributionOf(checkpointMs),
       fillMs: distributionOf(fillMs),
       encodeMsPerByte: quantileOf(distributionOf(sealMs), 0.5) / largest,
     };
   } finally {
     io.close(fd);
+    io.close(checkpoint);
   }
 }
 

@@ -17,6 +17,8 @@ export interface Costs {
   /** Gathering and encoding a batch: so much each, and by its bytes. */
   readonly batchMs: number;
   readonly encodeMsPerByte: number;
+  /** Writing the durable end down, once a second. */
+  readonly checkpointMs: Distribution;
   /** Preparing the next segment: one piece of FILL_BYTES. */
   readonly fillMs: Distribution;
   /** From a producer's ring of the doorbell until the commit thread has looked. */

@@ -61,6 +61,9 @@ export interface Forecast {
 /** At most so many writes are under way beside the one whose batch waits: as in log.append. */
 const QUEUED_WRITES = 2;
 
+/** Shortest wait: what is left of a linger may be too little for a clock of fractions to move by. */
+const TICK_MS = 1e-6;
+
 class CommitModel {
   readonly #window: WindowOptions;
   readonly #load: Load;
@@ -129,7 +132,7 @@ class CommitModel {
   #linger(waitMs: number): void {
     const { maxRecords, maxBytes } = this.#window;
     const enough = Math.min(maxRecords, Math.ceil(maxBytes / this.#load.frameBytes));
-    this.#sleep(this.#head + enough - 1, this.nowMs + waitMs);
+    this.#sleep(this.#head + enough - 1, this.nowMs + Math.max(waitMs, TICK_MS));
   }
 
   /** Until that record is published, or the time has come. */
@@ -190,7 +193,7 @@ class CommitModel {
     this.#behindSinceMs ??= this.nowMs;
     const leftMs = this.#behindSinceMs + CHECKPOINT_MS - this.nowMs;
     if (leftMs > 0) return leftMs;
-    this.nowMs += writeMs(this.#costs.writes, BLOCK_BYTES, this.#random());
+    this.nowMs += this.#draw(this.#costs.checkpointMs);
     this.#checkpointed = this.#durable;
     this.#behindSinceMs = undefined;
     return CHECKPOINT_MS;
