@@ -21,6 +21,7 @@ const LEFT = 90;
 const TOP = 44;
 const RIGHT = 20;
 const BOTTOM = 92;
+const LEGEND_WIDTH = 800;
 /** Light to dark, told apart by those who do not see all colours too (viridis, reversed). */
 const stops = [
   [253, 231, 37],
@@ -54,7 +55,7 @@ const short = (value: number): string =>
   value >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 
 export function heatMap({ title, x, y, columns, rows, values, unit, limit, chosen }: HeatMap): string {
-  const width = LEFT + columns.length * CELL_WIDTH + RIGHT;
+  const width = Math.max(LEGEND_WIDTH, LEFT + columns.length * CELL_WIDTH + RIGHT);
   const height = TOP + rows.length * CELL_HEIGHT + BOTTOM;
   const floor = TOP + rows.length * CELL_HEIGHT;
   // Twice the limit is as dark as it gets: how far beyond is no matter.

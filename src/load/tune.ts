@@ -5,8 +5,8 @@
 // Limits: MODEL_ARRIVALS of the arrivals are played (the run takes all); disk: what calibrate.ts takes, then one log of
 // the run. All of it lies in one directory of its own within `dir`, which is removed, whatever ends it but a SIGKILL.
 
-import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { seededRandom } from '../base/clock.ts';
 import { reasonOf, SpillwayError } from '../base/errors.ts';
@@ -74,13 +74,13 @@ export interface Tuned {
   readonly fact: Fact;
 }
 
-/** Makes a directory of our own within `dir`, runs, and removes it, and `dir` where that was missing. @throws DIR_UNUSABLE */
-export async function withScratch<T>(dir: string, body: (scratch: string) => Promise<T>): Promise<T> {
+/** Makes a directory of our own within `dir`, runs, and removes it, and whatever of `dir` was missing. @throws DIR_UNUSABLE */
+async function withScratch<T>(dir: string, body: (scratch: string) => Promise<T>): Promise<T> {
   const parent = resolve(dir);
   const scratch = join(parent, `spillway-tune-${process.pid}`);
-  const isOurs = !existsSync(parent);
+  let firstMade: string | undefined;
   try {
-    mkdirSync(scratch, { recursive: true });
+    firstMade = mkdirSync(scratch, { recursive: true });
   } catch (error) {
     throw new SpillwayError('DIR_UNUSABLE', `option 'dir': ${dir} cannot be written: ${reasonOf(error)}`, {
       subject: 'dir',
@@ -90,7 +90,16 @@ export async function withScratch<T>(dir: string, body: (scratch: string) => Pro
     return await body(scratch);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
-    if (isOurs) rmdirSync(parent);
+    removeEmpty(parent, firstMade ?? scratch);
+  }
+}
+
+/** From the innermost to the outermost, while they are empty: somebody else may have come to use them. */
+function removeEmpty(innermost: string, outermost: string): void {
+  try {
+    for (let at = innermost; at.length >= outermost.length; at = dirname(at)) rmdirSync(at);
+  } catch {
+    // It is in use, and stays.
   }
 }
 
