@@ -224,6 +224,10 @@ const plots = {
   'overflow-depth': 'queue depth of the same',
   'bomb-rss': 'resident memory of the gateway among bombs, and of a server that calls gunzipSync',
   'nagle-latency': 'latency of requests of two writes and of one',
+  'window-p99': 'p99 of a trace by linger, forecast and fact, against the SLO',
+  'window-heat': 'forecast p99 of the trace by linger and by how many records fill a batch',
+  'window-peak': 'batch sizes at peak load',
+  'window-low': 'batch sizes at low load',
 } as const;
 
 function renderLabs(labs: readonly string[]): string {
@@ -374,7 +378,7 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
 
-const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle'];
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-window'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
 // One of them is enough: the others are said not to be measured.
 const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);
