@@ -154,6 +154,7 @@ function printFact(tuned: Tuned): void {
       : met
         ? `met: p99 ${figure(fact.p99Ms)} ms`
         : `MISSED: p99 ${figure(fact.p99Ms)} ms`;
+  process.stdout.write(`  durable writes meanwhile: ${pair(fact.durableWriteMs)}\n`);
   process.stdout.write(`  SLO of ${figure(sloP99Ms)} ms ${verdict}; ${fact.load.verdict}\n`);
 }
 

@@ -51,6 +51,8 @@ export interface Fact {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly writesPer1000: number;
+  /** What its durable writes took: another time than was measured before says that the disk was another one meanwhile. */
+  readonly durableWriteMs: { readonly p50: number; readonly p99: number };
   /** Share of the batches, 0 … 1, by why they closed. */
   readonly closed: Readonly<Record<CloseReason, number>>;
   /** How many batches had at most so many records, and more than the row before. */
@@ -162,6 +164,10 @@ export async function runWindow(
     const { token: _secret, ...setting } = options;
     const load = reportOf(tally, options, setting);
     const batches = after.batches - before.batches;
+    const images = log.view.images();
+    const between = (name: 'batchRecords' | 'durableWrite'): Histogram =>
+      Histogram.between(imagesBefore[name], images[name]);
+    const durableWrite = between('durableWrite');
     const reasons = Object.entries(after.closeReasons) as [CloseReason, number][];
     const closed = reasons.map(([reason, n]) => [reason, (n - before.closeReasons[reason]) / Math.max(1, batches)]);
     return {
@@ -170,7 +176,8 @@ export async function runWindow(
       p99Ms: load.offeredLatencyMs.p99,
       writesPer1000: (batches / Math.max(1, after.records - before.records)) * 1000,
       closed: Object.fromEntries(closed) as Fact['closed'],
-      batchRecords: Histogram.between(imagesBefore.batchRecords, log.view.images().batchRecords).bars(),
+      durableWriteMs: { p50: durableWrite.quantile(0.5) / 1000, p99: durableWrite.quantile(0.99) / 1000 },
+      batchRecords: between('batchRecords').bars(),
       load,
     };
   } finally {

@@ -83,7 +83,9 @@ export class Histogram {
   /** Every bucket that has samples: the largest value that falls into it (of whole numbers), and how many did. */
   bars(): [atMost: number, count: number][] {
     const bars: [number, number][] = [];
-    for (let b = 0; b < BUCKETS; b++) if (this.#slots[b] > 0) bars.push([upperBound(b) - 1, this.#slots[b]]);
+    for (let b = 0; b < BUCKETS; b++) {
+      if (this.#slots[b] > 0) bars.push([Math.min(upperBound(b) - 1, this.max), this.#slots[b]]);
+    }
     return bars;
   }
 

@@ -91,6 +91,11 @@ t.test('by hand: linger 0 goes as soon as the loop is back; records fill; bytes 
     { records: 2, reason: 'bytes', closedMs: 3 },
     { records: 2, reason: 'linger', closedMs: 8 },
   ]);
+  t.strictSame(played({ ...wide, maxRecords: 3, maxBytes: 300 }, loadOf([1, 1, 1])).batches, [
+    // Three records would be full too, but two are taken.
+    { records: 2, reason: 'bytes', closedMs: 1 },
+    { records: 1, reason: 'linger', closedMs: 6 },
+  ]);
 });
 
 t.test('by hand: a batch that is full already is queued behind the write, and the last waits for all', async (t) => {
@@ -126,6 +131,9 @@ t.test('by hand: a timer in whole milliseconds sends late, what comes meanwhile 
   const { latencyMs } = played({ ...wide, lingerMs: 0 }, loadOf([0, 0.5, 0.75]), coarse);
   // Sent at 0; the answer at 2 comes behind the timer at 1.25, which sends both; they are seen at 2, durable at 4.
   t.equal(latencyMs.sum, 2 + 3.5 + 3.25);
+  // Armed again by the answer at 2: 8 whole ones to 10.25, too early, and one more to 11.5; durable at 13.5.
+  const cut = played({ ...wide, lingerMs: 0 }, loadOf([0, 10.6]), coarse);
+  t.equal(cut.latencyMs.sum.toFixed(6), (2 + 2.9).toFixed(6));
 });
 
 t.test('by hand: at most maxUnderWay are under way; a full lane holds back what is sent', async (t) => {
@@ -187,7 +195,8 @@ const compared: readonly { window: WindowOptions; meanMs: number; count: number;
   { window: { maxRecords: 1000, maxBytes: 64 * 1024, lingerMs: 0 }, meanMs: 0.5, count: 1500, reaches: 'idle' },
   { window: { maxRecords: 5, maxBytes: 64 * 1024, lingerMs: 10 }, meanMs: 0.5, count: 1500, reaches: 'records' },
   { window: { maxRecords: 1, maxBytes: 1024, lingerMs: 10 }, meanMs: 1, count: 800, reaches: 'records' },
-  { window: { maxRecords: 1000, maxBytes: 1100, lingerMs: 3 }, meanMs: 0.25, count: 1500, reaches: 'bytes' },
+  { window: { maxRecords: 1000, maxBytes: 1100, lingerMs: 2.25 }, meanMs: 0.25, count: 1500, reaches: 'bytes' },
+  { window: { maxRecords: 9, maxBytes: 1100, lingerMs: 3 }, meanMs: 0.25, count: 1500, reaches: 'bytes' },
   { window: { maxRecords: 20, maxBytes: 2560, lingerMs: 1 }, meanMs: 0.125, count: 2000, reaches: 'records' },
   { window: { maxRecords: 40, maxBytes: 8192, lingerMs: 6 }, meanMs: 4, count: 600, reaches: 'linger' },
 ];
