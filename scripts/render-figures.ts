@@ -226,6 +226,10 @@ const plots = {
   'compression-ratio': 'bytes on disk without a codec over bytes with it, by how full batches are',
   'compression-cpu': 'time of the commit thread for compressing, by how full batches are',
   'nagle-latency': 'latency of requests of two writes and of one',
+  'window-p99': 'p99 of a trace by linger, forecast and fact, against the SLO',
+  'window-heat': 'forecast p99 of the trace by linger and by how many records fill a batch',
+  'window-peak': 'batch sizes at peak load',
+  'window-low': 'batch sizes at low load',
 } as const;
 
 function renderLabs(labs: readonly string[]): string {
@@ -376,7 +380,7 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
 
-const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-compression'];
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-window', 'lab-compression'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
 // One of them is enough: the others are said not to be measured.
 const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);

@@ -24,10 +24,13 @@ export class Skipped extends Error {}
 
 export interface LabArguments {
   readonly smoke: boolean;
+  /** Fewer repeats, all checks judged. */
+  readonly quick: boolean;
   readonly json: boolean;
   readonly dir: string | undefined;
   readonly out: string | undefined;
   readonly policy: string | undefined;
+  readonly trace: string | undefined;
   /** Flags of numbers. */
   readonly numbers: Readonly<Record<string, number | undefined>>;
 }
@@ -38,24 +41,34 @@ export const packageRoot = fileURLToPath(new URL('../../../', import.meta.url));
 /**
  * @param numbers flags of whole numbers that the lab takes
  * @param isLive the lab can show one policy live: --policy, and --json for that
+ * @param more other flags that it takes: `quick`, `trace`
  */
-export function parseLabArguments(name: string, numbers: readonly string[], isLive = false): LabArguments {
-  const flags = ['dir', 'out', ...(isLive ? ['policy'] : []), ...numbers];
+export function parseLabArguments(
+  name: string,
+  numbers: readonly string[],
+  isLive = false,
+  more: readonly ('quick' | 'trace')[] = [],
+): LabArguments {
+  const texts = more.filter((flag) => flag === 'trace');
+  const flags = ['dir', 'out', ...(isLive ? ['policy'] : []), ...texts, ...numbers];
   const options: Record<string, { type: 'boolean' | 'string' }> = {
     smoke: { type: 'boolean' },
+    ...(more.includes('quick') ? { quick: { type: 'boolean' } as const } : {}),
     ...(isLive ? { json: { type: 'boolean' } as const } : {}),
     ...Object.fromEntries(flags.map((flag) => [flag, { type: 'string' } as const])),
   };
-  const usage = `spillway lab ${name} [--smoke]${isLive ? ' [--json]' : ''}${flags.map((flag) => ` [--${flag} …]`).join('')}`;
+  const usage = `spillway lab ${name} [--smoke]${more.includes('quick') ? ' [--quick]' : ''}${isLive ? ' [--json]' : ''}${flags.map((flag) => ` [--${flag} …]`).join('')}`;
   const values = readFlags(usage, options).values as Record<string, string | boolean | undefined>;
   const number = (flag: string): number | undefined =>
     values[flag] === undefined ? undefined : wholeNumber(flag, values[flag] as string);
   return {
     smoke: values.smoke === true,
+    quick: values.quick === true,
     json: values.json === true,
     dir: values.dir as string | undefined,
     out: values.out as string | undefined,
     policy: values.policy as string | undefined,
+    trace: values.trace as string | undefined,
     numbers: Object.fromEntries(numbers.map((flag) => [flag, number(flag)])),
   };
 }

@@ -72,6 +72,7 @@ const placeholder: Record<OptionSpec['type'], string> = {
 const placeholderOf: Readonly<Record<string, string>> = {
   dir: 'DIR',
   http: 'HOST:PORT',
+  report: 'DIR',
   tcp: 'HOST:PORT',
   token: 'TOKEN',
 };

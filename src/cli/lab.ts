@@ -14,7 +14,7 @@ import { nearest, show } from '../base/options.ts';
 import { limitOf } from '../ingress/memory.ts';
 import { workerEnvironment } from '../platform/threads.ts';
 
-export const labNames = ['overflow', 'bomb', 'nagle', 'compression'] as const;
+export const labNames = ['overflow', 'bomb', 'nagle', 'window', 'compression'] as const;
 /** For lab overflow: those of the product, and what people write first. */
 const labPolicies = [...overflowPolicies, 'unbounded'];
 /** More heap than the limits that labs run in: what is killed there is killed by the kernel. */
@@ -26,7 +26,9 @@ interface LabFlags {
   readonly rounds?: number;
   readonly dir?: string;
   readonly out?: string;
+  readonly trace?: string;
   readonly smoke?: boolean;
+  readonly quick?: boolean;
   readonly json?: boolean;
 }
 

@@ -12,6 +12,7 @@ import { report } from './output.ts';
 import { readCommand } from './read.ts';
 import { sampleCommand } from './sample.ts';
 import { addServeFlags } from './serve-flags.ts';
+import { addTuneFlags } from './tune-flags.ts';
 import { addTopFlags, DEFAULT_TOP_URL } from './top-flags.ts';
 
 const packageJson = new URL('../../../package.json', import.meta.url);
@@ -125,6 +126,14 @@ function program(): Command {
       status = await (await import('./load.ts')).loadCommand(o, o['json'] === true);
     });
 
+  addTuneFlags(
+    root.command('tune').description('recommend a window for a p99 target, measured on this disk with these arrivals'),
+  )
+    .option('--json', 'print one JSON object as the last line')
+    .action(async (o: Record<string, unknown>) => {
+      status = await (await import('./tune.ts')).tuneCommand(o, o['json'] === true);
+    });
+
   addTopFlags(
     root.command('top').description('watch a running gateway: rates, latency by stage, batches, queue, drops'),
   )
@@ -145,13 +154,15 @@ function program(): Command {
 
   root
     .command('lab')
-    .description('run an experiment and say what came of it: overflow, bomb, nagle, compression (docs/labs.md)')
+    .description('run an experiment and say what came of it: overflow, bomb, nagle, window, compression (docs/labs.md)')
     .argument('<name>', 'which one')
     .option('--policy <POLICY>', 'overflow alone: one policy, live: block, drop-newest, drop-oldest, unbounded')
     .option('--seconds <N>', 'how long each part offers load', wholeNumber)
     .option('--rounds <N>', 'how often each part is repeated', wholeNumber)
     .option('--dir <DIR>', 'where temporary logs go: a disk')
     .option('--out <DIR>', 'where figures and plots go (default: ./bench/out)')
+    .option('--trace <FILE>', 'window alone: arrivals to replay')
+    .option('--quick', 'window alone: fewer repeats')
     .option('--smoke', 'smallest values: shows that it runs, judges counts alone')
     .option('--json', 'with --policy: a JSON object per line')
     .action(async (name: string, o: Record<string, never>) => {

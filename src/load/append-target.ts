@@ -15,17 +15,22 @@ export interface Appender {
 const MAX_UNDER_WAY = 10_000;
 const UNDER_WAY_BYTES = 32 * 1024 * 1024;
 
+/** Requests that may be under way at so many appenders. */
+export function maxUnderWay({ perRequest, recordBytes }: RecordSize, appenders: number): number {
+  const cost = perRequest * (recordBytes + WAITER_OVERHEAD_BYTES);
+  const each = Math.max(1, Math.min(MAX_UNDER_WAY, Math.floor(UNDER_WAY_BYTES / cost)));
+  return Math.min(MAX_UNDER_WAY, each * appenders);
+}
+
 export function appendTarget(
   appenders: readonly Appender[],
   options: RecordSize & { readonly stream: string; readonly seed: number },
 ): Target {
-  const { perRequest, recordBytes, stream } = options;
+  const { perRequest, stream } = options;
   const next = recordPool(options, options.seed);
-  const cost = perRequest * (recordBytes + WAITER_OVERHEAD_BYTES);
-  const each = Math.max(1, Math.min(MAX_UNDER_WAY, Math.floor(UNDER_WAY_BYTES / cost)));
   let turn = 0;
   return {
-    maxUnderWay: Math.min(MAX_UNDER_WAY, each * appenders.length),
+    maxUnderWay: maxUnderWay(options, appenders.length),
     send: async () => {
       await appenders[turn++ % appenders.length].appendMany(stream, next());
       return perRequest;

@@ -80,6 +80,15 @@ export class Histogram {
     return this.max;
   }
 
+  /** Every bucket that has samples: the largest value that falls into it (of whole numbers), and how many did. */
+  bars(): [atMost: number, count: number][] {
+    const bars: [number, number][] = [];
+    for (let b = 0; b < BUCKETS; b++) {
+      if (this.#slots[b] > 0) bars.push([Math.min(upperBound(b) - 1, this.max), this.#slots[b]]);
+    }
+    return bars;
+  }
+
   merge(other: Histogram): void {
     const s = this.#slots;
     for (let i = 0; i < BUCKETS + 2; i++) s[i] += other.#slots[i];

@@ -40,6 +40,7 @@ for (const [name, tool] of [
   ['labs/overflow', 'cgroups'],
   ['labs/bomb', 'cgroups'],
   ['labs/nagle', undefined],
+  ['labs/window', undefined],
   ['labs/compression', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);

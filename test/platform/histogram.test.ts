@@ -241,3 +241,20 @@ t.test('shared memory: a second view sees what the first records; clear empties 
   t.match(reader, { count: 0, max: 0, mean: 0 });
   t.equal(reader.quantile(0.99), 0);
 });
+
+t.test(
+  'bars: every bucket that has samples, by its largest whole number, and none above the largest sample',
+  async (t) => {
+    const h = new Histogram();
+    t.strictSame(h.bars(), []);
+    for (const value of [0, 1, 1, 127, 1000, 1000, 1000]) h.record(value);
+    t.strictSame(h.bars(), [
+      [0, 1],
+      [1, 2],
+      [127, 1],
+      [1000, 3],
+    ]);
+    h.record(1001);
+    t.strictSame(h.bars().at(-1), [1001, 4], 'the same bucket');
+  },
+);
