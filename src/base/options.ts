@@ -65,6 +65,25 @@ export const logOptionTable = [
       'How long the oldest record of a batch waits for company; 0 commits what is there as soon as the previous write has returned.',
   },
   {
+    name: 'window.sloP99Ms',
+    flag: '--window-slo-p99-ms',
+    type: 'number',
+    default: 0,
+    min: 0,
+    max: 60_000,
+    sentence:
+      'Adaptive window: the linger is moved so that the 99th percentile from append to durable stays under this; 0 never. In place of window.lingerMs.',
+  },
+  {
+    name: 'window.law',
+    flag: '--window-law',
+    type: 'choice',
+    default: 'headroom',
+    choices: ['headroom', 'aimd'],
+    sentence:
+      'How the adaptive window moves: headroom goes by what the SLO leaves beside the durable write, aimd is plain additive increase, multiplicative decrease.',
+  },
+  {
     name: 'io',
     flag: '--io',
     type: 'choice',
@@ -141,7 +160,13 @@ export const logOptionTable = [
 /** What a caller may write: sizes as a number of bytes or as text such as `'1MiB'`. */
 export interface LogOptionsInput {
   dir: string;
-  window?: { maxRecords?: number; maxBytes?: number | string; lingerMs?: number };
+  window?: {
+    maxRecords?: number;
+    maxBytes?: number | string;
+    lingerMs?: number;
+    sloP99Ms?: number;
+    law?: 'headroom' | 'aimd';
+  };
   io?: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
   segmentBytes?: number | string;
   laneBytes?: number | string;
@@ -158,10 +183,16 @@ export interface WindowOptions {
   readonly lingerMs: number;
 }
 
+/** Where sloP99Ms is not 0, lingerMs is 0: what an adaptive window begins with, unless an earlier run left something better. */
+export interface AdaptiveWindowOptions extends WindowOptions {
+  readonly sloP99Ms: number;
+  readonly law: 'headroom' | 'aimd';
+}
+
 /** The same, checked and complete: structured-cloneable, so that a worker gets exactly this. */
 export interface LogOptions {
   readonly dir: string;
-  readonly window: WindowOptions;
+  readonly window: AdaptiveWindowOptions;
   readonly io: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
   readonly segmentBytes: number;
   readonly laneBytes: number;
@@ -294,12 +325,19 @@ export function resolveLogOptions(input: LogOptionsInput): LogOptions {
     const raw = tail === undefined ? given : (given as Record<string, unknown> | undefined)?.[tail];
     return raw === undefined && spec.default !== undefined ? spec.default : checkOption(spec, raw);
   };
+  const isAdaptive = value('window.sloP99Ms') !== 0;
+  if (isAdaptive && input.window?.lingerMs !== undefined) {
+    const message = `option 'window.sloP99Ms': expected it without 'window.lingerMs', which is what it moves, got both`;
+    throw new SpillwayError('INVALID_OPTION', message, { subject: 'window.sloP99Ms' });
+  }
   const options: LogOptions = {
     dir: value('dir') as string,
     window: {
       maxRecords: value('window.maxRecords') as number,
       maxBytes: value('window.maxBytes') as number,
-      lingerMs: value('window.lingerMs') as number,
+      lingerMs: isAdaptive ? 0 : (value('window.lingerMs') as number),
+      sloP99Ms: value('window.sloP99Ms') as number,
+      law: value('window.law') as LogOptions['window']['law'],
     },
     io: value('io') as LogOptions['io'],
     segmentBytes: value('segmentBytes') as number,
@@ -339,13 +377,18 @@ function checkTogether(o: LogOptions): void {
   }
 }
 
+interface BatchBounds {
+  readonly window: WindowOptions;
+  readonly maxRecordBytes: number;
+}
+
 /** Bytes of records that one batch can hold: the window, or one record that is larger than the window. */
-function maxBatchRecordBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
+function maxBatchRecordBytes(o: BatchBounds): number {
   return Math.max(o.window.maxBytes, o.maxRecordBytes + RECORD_HEADER_BYTES + RECORD_ALIGN_BYTES);
 }
 
 /** Largest batch on disk: header, stream table and records, padded to a block. */
-export function maxBatchBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
+export function maxBatchBytes(o: BatchBounds): number {
   const bytes = BATCH_HEADER_BYTES + MAX_STREAM_TABLE_BYTES + maxBatchRecordBytes(o);
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }

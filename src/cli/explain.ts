@@ -48,11 +48,11 @@ function asJson({ name, value, origin, spec }: Row): object {
           variable: variableOf(name),
           sentence: spec.sentence,
         };
-  return { name, value, origin: origin.kind, where: origin.where, ...about };
+  return { name, value: value ?? null, origin: origin.kind, where: origin.where, ...about };
 }
 
 function asText({ name, value, origin, spec }: Row): string {
-  const text = spec?.type === 'bytes' ? formatBytes(value as number) : String(value);
+  const text = spec?.type === 'bytes' ? formatBytes(value as number) : String(value ?? 'adaptive');
   const head = `${`${name} = ${text}`.padEnd(40)}  ${origin.kind === 'default' ? 'default' : `from ${origin.where}`}\n`;
   if (spec === undefined) return head;
   const { defaultText, bounds } = describeOption(spec);

@@ -140,7 +140,7 @@ export class Accept {
       dedupe,
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
       counters,
-      report: new Report(view, data.counters),
+      report: new Report(view, data.counters, options.sloP99Ms),
       log,
       clock: systemClock,
     });

@@ -12,7 +12,7 @@ import type { LogView } from '../pipeline/view.ts';
 import { Accept, type AcceptData, type Left, type Listening } from './accept.ts';
 import { AcceptThread, type Acceptor } from './accept-thread.ts';
 import { createCounters } from './counters.ts';
-import { LogStateLines, STATE_LOOK_MS } from './log-state.ts';
+import { LogStateLines, STATE_LOOK_MS, WindowLines } from './log-state.ts';
 import { heapCaps } from './memory.ts';
 import { Report } from './metrics.ts';
 
@@ -74,7 +74,11 @@ export class Gateway {
     this.#report = report;
     this.#logger = logger;
     const lines = new LogStateLines(log.view, logger);
-    this.#stateTimer = setInterval(() => lines.look(), STATE_LOOK_MS).unref();
+    const windowLines = new WindowLines(log.view, logger);
+    this.#stateTimer = setInterval(() => {
+      lines.look();
+      windowLines.look();
+    }, STATE_LOOK_MS).unref();
     this.listening = listening;
   }
 
@@ -133,7 +137,7 @@ export class Gateway {
         const where = await acceptor.listen();
         listening ??= where;
       }
-      return new Gateway(log, options, acceptors, new Report(log.view, counters), logger, listening!);
+      return new Gateway(log, options, acceptors, new Report(log.view, counters, options.sloP99Ms), logger, listening!);
     } catch (error) {
       await Promise.allSettled(acceptors.map((a) => a.close()));
       await log.close().catch(() => undefined);

@@ -49,7 +49,15 @@ const statSlots = {
   lanes: 8,
   retentionFailures: 9,
   openedMs: 10, // by the monotonic clock
-  closeReasons: 11, // … 15: one per reason
+  windowSloMs: 11, // 0: the window stays as it is
+  windowLingerMs: 12,
+  windowP99Ms: 13, // of the last control interval; -1 before the first
+  windowReason: 14, // index into windowReasons (window/aimd.ts)
+  windowDecisions: 15,
+  windowBreaches: 16,
+  windowUnreachable: 17, // 1 while it is
+  windowFileFailures: 18,
+  closeReasons: 19, // … 23: one per reason
 } as const;
 export type StatName = Exclude<keyof typeof statSlots, 'closeReasons'>;
 
