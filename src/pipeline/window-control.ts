@@ -25,7 +25,7 @@ const INTERVAL_MS = 250;
 const INTERVAL_SLOS = 10;
 /** A p99 of fewer is their maximum; where they do not come, the interval ends after so long all the same. */
 const SAMPLES = 100;
-const MAX_INTERVAL_MS = 5000;
+const MAX_INTERVAL_MS = 2000;
 const FAR = 10;
 const DEAF_MS = 1000;
 /** Memory of the tail: an SLO is judged over 10 s, and what was there 10 s ago weighs an eighth. */

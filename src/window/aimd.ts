@@ -26,13 +26,15 @@
 //     p99 > SLO, twice in a row   linger ← goal − (p99 − linger), not below half: the tail does not explain it yet (the load fell: few new
 //                                 records against many old ones). Once may be a hiccup: 1 % of an interval are 2.5 ms of it
 //     nobody comes                records of a batch came together, or alone, so that waiting brings nobody along: clients that wait for
-//                                 their answers do that. linger ← half, or 0, and no growth for PAUSE_MS, doubling up to MAX_PAUSE_MS
+//                                 their answers do that. linger ← 0, and no growth for PAUSE_MS, doubling up to MAX_PAUSE_MS
 //     sizes close the batches     as it is: the linger decides nothing now, and what it may be later is not known
 //     linger < room − band        linger ← at most twice as much and at most half of the way: no step is larger than what is left
 //     between                     as it is. The band keeps it from following noise
 //
-// With n records that come independently of each other in a batch, the first waits the whole linger and the others half of it on
-// average: (n + 1) / 2n of it each. Nobody comes, where less than COMPANY of the gap between that and 1 is there.
+// Nobody comes: records that come independently of each other bring rate × linger along in each batch; and with n in a batch the first
+// waits the whole linger and the others half of it on average, (n + 1) / 2n of it each. One client that waits for each answer has batches
+// of 1 whatever the linger, and of many such clients all wait the whole linger. Less than COMPANY of what independent ones would
+// show of either counts as nobody.
 
 /** Of the SLO. Less costs breaches by noise, more costs writes: linger is goal − rest, writes go with 1 / linger. */
 export const MARGIN = 0.07;
@@ -48,10 +50,9 @@ const BY_SIZE = 0.5;
 /** Nobody comes: judged from so much of the SLO on, by this share of what independent arrivals would show. */
 const JUDGED_LINGER = 1 / 10;
 const COMPANY = 0.25;
-/** Records that a batch must bring along, on average, where the linger has all the room there is. */
-const LEAST_COMPANY = 0.25;
-/** Independent arrivals would bring so many along: fewer cannot be told from none. */
-const TELLING = 2;
+/** Independent arrivals would bring so many along: of fewer nothing can be said, or nothing by how long they waited. */
+const TELLING = 0.5;
+const TELLING_WAITS = 2;
 const PAUSE_MS = 5000;
 const MAX_PAUSE_MS = 60_000;
 
@@ -137,12 +138,13 @@ function additive(sloMs: number, { lingerMs }: WindowState, { p99Ms }: Observati
   return { lingerMs, reason: 'hold' };
 }
 
-function isAlone(sloMs: number, lingerMs: number, roomMs: number, seen: Observation): boolean {
+/** Whether a linger brings nobody along. */
+function isForNobody(sloMs: number, lingerMs: number, seen: Observation): boolean {
   const { recordsPerBatch: n, waited, perLinger } = seen;
-  if (lingerMs < JUDGED_LINGER * sloMs) return false;
-  if (perLinger < TELLING) return lingerMs >= roomMs - 2 * BAND * sloMs && n < 1 + LEAST_COMPANY;
+  if (lingerMs < JUDGED_LINGER * sloMs || perLinger < TELLING) return false;
+  if (n - 1 < COMPANY * perLinger) return true;
   const independent = 1 - (n + 1) / (2 * n);
-  return 1 - waited < COMPANY * independent;
+  return perLinger >= TELLING_WAITS && 1 - waited < COMPANY * independent;
 }
 
 function headroom(sloMs: number, state: WindowState, seen: Observation): Move {
@@ -158,11 +160,10 @@ function headroom(sloMs: number, state: WindowState, seen: Observation): Move {
   if (roomMs < lingerMs - bandMs) return { lingerMs: roomMs, reason: isBreach ? 'breach' : 'tail' };
   if (isBreach) return { lingerMs, reason: 'breach' };
   if (seen.bySize >= BY_SIZE) return { lingerMs, reason: 'size' };
-  if (isAlone(sloMs, lingerMs, roomMs, seen)) {
+  if (isForNobody(sloMs, lingerMs, seen)) {
     const pausedUntilMs = seen.nowMs + state.pauseMs;
-    const isForNobody = seen.recordsPerBatch < 1 + LEAST_COMPANY;
     const pauseMs = Math.min(MAX_PAUSE_MS, 2 * state.pauseMs);
-    return { lingerMs: isForNobody ? 0 : lingerMs / 2, reason: 'company', pausedUntilMs, pauseMs };
+    return { lingerMs: 0, reason: 'company', pausedUntilMs, pauseMs };
   }
   if (lingerMs >= roomMs - bandMs) return { lingerMs, reason: 'hold', pauseMs: PAUSE_MS };
   if (seen.nowMs < state.pausedUntilMs) return { lingerMs, reason: 'company' };
