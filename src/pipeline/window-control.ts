@@ -28,7 +28,7 @@ const SAMPLES = 100;
 const MAX_INTERVAL_MS = 2000;
 const FAR = 10;
 const DEAF_MS = 1000;
-/** Memory of the tail: an SLO is judged over 10 s, and what was there 10 s ago weighs an eighth. */
+/** Memory of the tail: as long as it takes to grow again once a disk has recovered, and half of the 10 s that an SLO is judged over. */
 const TAIL_MS = 5000;
 /** Of the tail, in SLOs: what is above counts as this. */
 const TAIL_SLOS = 4;
@@ -196,7 +196,7 @@ export class WindowControl {
   #isOver({ sinceMs, latency, far }: Interval, nowMs: number): boolean {
     const { count } = latency;
     if (count === 0) return false;
-    if (far >= FAR && far >= 0.01 * this.#rest.weight) return true;
+    if (far >= FAR && far >= 0.01 * this.#rest.count) return true;
     const lengthMs = nowMs - sinceMs;
     if (lengthMs < Math.max(INTERVAL_MS, INTERVAL_SLOS * this.#sloMs)) return false;
     return count >= SAMPLES || lengthMs >= MAX_INTERVAL_MS;

@@ -17,7 +17,7 @@
 // what there is on average. One writer has nobody to share fairly with, which is what AIMD is for; and here, unlike there, what is
 // asked for is what one gets: a record waits for the linger, and then for the rest. So the default, law `headroom`, does the subtraction:
 //
-//     rest = what records took beyond the linger that held then, p99 over the last seconds (a decaying tail: `Recent`), and not less
+//     rest = what records took beyond the linger that held then, p99 over the last seconds (`Recent`), and not less
 //            than the p99 of the durable writes alone
 //     room = goal − rest, within 0 … goal
 //

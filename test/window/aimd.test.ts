@@ -181,7 +181,7 @@ t.test('steps in load, × 20 up and down, and a disk that becomes slow and recov
   const step = (rate: number, writeMs = fast) => (untilMs: number) => ({ untilMs, rate, writeMs });
   for (const [what, ...regimes] of [
     ['× 20 up and down', step(200), step(4000), step(200)],
-    ['from sizes to time', step(150_000), step(7500), step(150_000)],
+    ['from sizes to time', step(80_000), step(4000), step(80_000)],
     ['the disk', step(1000), step(1000, slow), step(1000)],
   ] as const) {
     const { seconds, states } = runPlant(
@@ -215,7 +215,7 @@ t.test('a disk that is too slow is unreachable while it is, and nothing lingers'
 
 t.test('clients that wait for their answers are not made to wait for each other', async (t) => {
   for (const clients of [1, 64]) {
-    const regime = { untilMs: 30_000, rate: 0, clients, writeMs: fast };
+    const regime = { untilMs: 20_000, rate: 0, clients, writeMs: fast };
     const { seconds, states } = runPlant('headroom', SLO, [regime]);
     const free = runPlant({ staticMs: 0 }, SLO, [regime]);
     const records = (all: readonly Second[]): number => all.slice(10).reduce((sum, s) => sum + s.records, 0);
