@@ -24,6 +24,8 @@ export class Skipped extends Error {}
 
 export interface LabArguments {
   readonly smoke: boolean;
+  /** About a minute: judged, on less. */
+  readonly quick: boolean;
   readonly json: boolean;
   readonly dir: string | undefined;
   readonly out: string | undefined;
@@ -43,15 +45,17 @@ export function parseLabArguments(name: string, numbers: readonly string[], isLi
   const flags = ['dir', 'out', ...(isLive ? ['policy'] : []), ...numbers];
   const options: Record<string, { type: 'boolean' | 'string' }> = {
     smoke: { type: 'boolean' },
+    quick: { type: 'boolean' },
     ...(isLive ? { json: { type: 'boolean' } as const } : {}),
     ...Object.fromEntries(flags.map((flag) => [flag, { type: 'string' } as const])),
   };
-  const usage = `spillway lab ${name} [--smoke]${isLive ? ' [--json]' : ''}${flags.map((flag) => ` [--${flag} …]`).join('')}`;
+  const usage = `spillway lab ${name} [--smoke] [--quick]${isLive ? ' [--json]' : ''}${flags.map((flag) => ` [--${flag} …]`).join('')}`;
   const values = readFlags(usage, options).values as Record<string, string | boolean | undefined>;
   const number = (flag: string): number | undefined =>
     values[flag] === undefined ? undefined : wholeNumber(flag, values[flag] as string);
   return {
     smoke: values.smoke === true,
+    quick: values.quick === true,
     json: values.json === true,
     dir: values.dir as string | undefined,
     out: values.out as string | undefined,

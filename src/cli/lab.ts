@@ -14,7 +14,7 @@ import { nearest, show } from '../base/options.ts';
 import { limitOf } from '../ingress/memory.ts';
 import { workerEnvironment } from '../platform/threads.ts';
 
-export const labNames = ['overflow', 'bomb', 'nagle'] as const;
+export const labNames = ['overflow', 'bomb', 'nagle', 'aimd'] as const;
 /** For lab overflow: those of the product, and what people write first. */
 const labPolicies = [...overflowPolicies, 'unbounded'];
 /** More heap than the limits that labs run in: what is killed there is killed by the kernel. */
@@ -27,6 +27,7 @@ interface LabFlags {
   readonly dir?: string;
   readonly out?: string;
   readonly smoke?: boolean;
+  readonly quick?: boolean;
   readonly json?: boolean;
 }
 

@@ -145,13 +145,14 @@ function program(): Command {
 
   root
     .command('lab')
-    .description('run an experiment and say what came of it: overflow, bomb, nagle (docs/labs.md)')
+    .description('run an experiment and say what came of it: overflow, bomb, nagle, aimd (docs/labs.md)')
     .argument('<name>', 'which one')
     .option('--policy <POLICY>', 'overflow alone: one policy, live: block, drop-newest, drop-oldest, unbounded')
     .option('--seconds <N>', 'how long each part offers load', wholeNumber)
     .option('--rounds <N>', 'how often each part is repeated', wholeNumber)
     .option('--dir <DIR>', 'where temporary logs go: a disk')
     .option('--out <DIR>', 'where figures and plots go (default: ./bench/out)')
+    .option('--quick', 'a minute or so, where the lab knows how')
     .option('--smoke', 'smallest values: shows that it runs, judges counts alone')
     .option('--json', 'with --policy: a JSON object per line')
     .action(async (name: string, o: Record<string, never>) => {

@@ -39,6 +39,7 @@ for (const [name, tool] of [
   ['labs/overflow', 'cgroups'],
   ['labs/bomb', 'cgroups'],
   ['labs/nagle', undefined],
+  ['labs/aimd', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);
   const missing = there ? false : `${tool} is not there`;

@@ -22,7 +22,7 @@ function lab(...args: string[]): { status: number | null; stdout: string; stderr
 t.test('what is wrong is one line, and exit 2', async (t) => {
   for (const [args, words] of [
     [[], /name/],
-    [['nothing'], /unknown lab 'nothing': there are overflow, bomb, nagle/],
+    [['nothing'], /unknown lab 'nothing': there are overflow, bomb, nagle, aimd/],
     [['overfow'], /did you mean 'overflow'/],
     [['../../src/cli/main'], /unknown lab/],
     [
