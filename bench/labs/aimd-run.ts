@@ -30,12 +30,24 @@ const TRACE_SCALE = 100;
 
 export interface Regime {
   readonly name: string;
-  /** Arrivals of some seconds; `part` of them is the disturber there, from and to as fractions of the time. */
-  readonly arrivals: (seed: number) => Arrivals;
+  /** @param endMs how long they are to go on */
+  readonly arrivals: (seed: number, endMs: number) => Arrivals;
   readonly perRequest: number;
+  /** When the disturber is there, as fractions of the time. */
   readonly disturbed: readonly [from: number, to: number] | undefined;
   readonly steady: boolean;
   readonly words: string;
+}
+
+/** The first part of a trace that is so long and holds as many arrivals as are in so much time on average: it begins with a silence. */
+function busyPart(times: Float64Array, endMs: number): Float64Array {
+  const lengthMs = endMs * TRACE_SCALE;
+  const wanted = Math.min(1, lengthMs / times[times.length - 1]) * times.length;
+  for (let from = 0; ; from++) {
+    const to = times.findIndex((atMs) => atMs >= times[from] + lengthMs);
+    const end = to < 0 ? times.length : to;
+    if (end - from >= wanted || to < 0) return times.slice(from, end).map((atMs) => atMs - times[from]);
+  }
 }
 
 const poisson = (perSecond: number) => (seed: number) => poissonArrivals(perSecond, seededRandom(seed));
@@ -43,8 +55,8 @@ const poisson = (perSecond: number) => (seed: number) => poissonArrivals(perSeco
 export function regimes(): readonly Regime[] {
   const hasTrace = existsSync(tracePath);
   const times = hasTrace ? readTrace(tracePath) : undefined;
-  const replay = (seed: number): Arrivals =>
-    times === undefined ? onOffArrivals(250, seededRandom(seed)) : traceArrivals(times, TRACE_SCALE);
+  const replay = (seed: number, endMs: number): Arrivals =>
+    times === undefined ? onOffArrivals(250, seededRandom(seed)) : traceArrivals(busyPart(times, endMs), TRACE_SCALE);
   return [
     {
       name: 'low',
@@ -250,7 +262,7 @@ export async function runRegime(
     }
   }, SAMPLE_MS);
   try {
-    const arrivals = upTo(regime.arrivals(setting.seed), endMs, MAX_REQUESTS);
+    const arrivals = upTo(regime.arrivals(setting.seed, endMs), endMs, MAX_REQUESTS);
     const tally = await offer(contender.target(regime.perRequest), { arrivals, endMs, graceMs: GRACE_MS });
     const end = lookAt(log, nowMs());
     first ??= end;

@@ -157,7 +157,7 @@ async function steps(lab: Lab, dir: string, all: readonly Regime[], s: Setting):
   const contender = await Contender.open({ name: 'steps', window: { sloP99Ms: s.sloMs } }, dir);
   const stepMs = stepSeconds * 1000;
   const arrivals = (seed: number) => {
-    const slow = low.arrivals(seed);
+    const slow = low.arrivals(seed, 3 * stepMs);
     let atMs = 0;
     let gapMs = 0;
     let left = 0;

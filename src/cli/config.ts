@@ -7,7 +7,8 @@
 import { SpillwayError } from '../base/errors.ts';
 import { gatewayOptionTable, resolveGatewayOptions, shedAgeMsOf, windowSloOf } from '../base/gateway-options.ts';
 import { checkStreamName } from '../base/names.ts';
-import { nearest, resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
+import { resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
+import { nearest } from '../base/spelling.ts';
 import { environment } from '../platform/threads.ts';
 import { readConfigFile, type FileEntry } from './config-file.ts';
 import { checkText, checkWritten, flagValues, logOptionsOf } from './flags.ts';

@@ -10,7 +10,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SpillwayError } from '../base/errors.ts';
 import { overflowPolicies } from '../base/gateway-options.ts';
-import { nearest, show } from '../base/options.ts';
+import { show } from '../base/options.ts';
+import { nearest } from '../base/spelling.ts';
 import { limitOf } from '../ingress/memory.ts';
 import { workerEnvironment } from '../platform/threads.ts';
 

@@ -3,7 +3,7 @@
 //
 //     look ─── look ─── look ─── look ─── …          lanes' histograms: what came since the look before
 //       └──────── control interval ─────┘ decide     INTERVAL_MS and SAMPLES records; at once where FAR records are above the SLO and are
-//                                                    1 % of the last seconds
+//                                                    more than 1 % of those of the last seconds
 //
 // Deaf for DEAF_MS from the first batch on (code that is not compiled yet, the first write into a fresh segment), and after each
 // move for a look: records are told of that came before it. Of an SLO above 50 ms all of these are longer: a look is one SLO.
@@ -196,7 +196,7 @@ export class WindowControl {
   #isOver({ sinceMs, latency, far }: Interval, nowMs: number): boolean {
     const { count } = latency;
     if (count === 0) return false;
-    if (far >= FAR && far >= 0.01 * this.#rest.count) return true;
+    if (far >= FAR && far > 0.01 * this.#rest.count) return true;
     const lengthMs = nowMs - sinceMs;
     if (lengthMs < Math.max(INTERVAL_MS, INTERVAL_SLOS * this.#sloMs)) return false;
     return count >= SAMPLES || lengthMs >= MAX_INTERVAL_MS;
