@@ -15,7 +15,16 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Cell } from '../lib/report.ts';
 import { parseLabArguments, runLab, type Lab } from './frame.ts';
-import { Contender, Disturber, regimes, runRegime, type Disturbance, type Regime, type Run, type Subject } from './aimd-run.ts';
+import {
+  Contender,
+  Disturber,
+  regimes,
+  runRegime,
+  type Disturbance,
+  type Regime,
+  type Run,
+  type Subject,
+} from './aimd-run.ts';
 
 const MIB = 1024 * 1024;
 const KIB = 1024;
@@ -59,13 +68,21 @@ const inRegime = ({ runs }: Sums, regime: string): Run[] => runs.filter((r) => r
 const intervalsOf = (runs: readonly Run[]): number[] => runs.flatMap((r) => r.intervals.map((i) => i.p99Ms));
 const worst = (runs: readonly Run[]): number => Math.max(...runs.map((r) => r.p99Ms));
 
+/** Without what the plots are made of. */
+const short = ({ trail: _trail, ...run }: Run): object => run;
+
 const staticOf = (lingerMs: number, maxBytes: number): Subject => ({
   name: `linger ${lingerMs} ms, ${maxBytes >= MIB ? `${maxBytes / MIB} MiB` : `${maxBytes / KIB} KiB`}`,
   window: { lingerMs, maxBytes },
 });
 
 /** The strongest disturbance beside which half of the SLO is left. */
-async function calibrate(lab: Lab, dir: string, slow: Regime, s: Setting): Promise<{ how: Disturbance; writeP99Ms: number }> {
+async function calibrate(
+  lab: Lab,
+  dir: string,
+  slow: Regime,
+  s: Setting,
+): Promise<{ how: Disturbance; writeP99Ms: number }> {
   let found: { how: Disturbance; writeP99Ms: number } | undefined;
   for (const how of disturbances) {
     const probe = await Contender.open(staticOf(0, MIB), dir);
@@ -133,7 +150,9 @@ async function duel(
           for (const run of runs) sums.find((sum) => sum.name === run.subject)!.runs.push(run);
           break;
         }
-        lab.report.say(`${regime.name}: every window broke the SLO, static ones too: noise. It is repeated, and both are kept.`);
+        lab.report.say(
+          `${regime.name}: every window broke the SLO, static ones too: noise. It is repeated, and both are kept.`,
+        );
         repeated.push({ regime: regime.name, runs });
       }
     }
@@ -253,7 +272,13 @@ function judge(lab: Lab, sums: readonly Sums[], stepRun: Run, all: readonly Regi
   const words = `headroom: share of ${p99s.length} intervals of ${s.intervalSeconds} s within the SLO`;
   report.measured(words, kept >= KEPT, kept, `≥ ${KEPT}`, note);
   const ratio = perThousand(adaptive.runs) / perThousand(best.runs);
-  report.measured('headroom: durable writes per record, of the best static', ratio <= OVER_ALL, ratio, `≤ ${OVER_ALL}`, note);
+  report.measured(
+    'headroom: durable writes per record, of the best static',
+    ratio <= OVER_ALL,
+    ratio,
+    `≤ ${OVER_ALL}`,
+    note,
+  );
   for (const { name } of all.filter((regime) => regime.steady)) {
     const of = perThousand(inRegime(adaptive, name)) / perThousand(inRegime(best, name));
     report.measured(`${name}: the same`, of <= IN_STEADY, of, `≤ ${IN_STEADY}`, note);
@@ -264,7 +289,13 @@ function judge(lab: Lab, sums: readonly Sums[], stepRun: Run, all: readonly Regi
     [`load / ${STEP}`, 2],
   ] as const) {
     const seconds = backWithin(stepRun.trail, n * stepMs, (n + 1) * stepMs, s.sloMs);
-    report.measured(`${words}: seconds until back within the SLO`, seconds <= BACK_SECONDS, seconds, `≤ ${BACK_SECONDS}`, note);
+    report.measured(
+      `${words}: seconds until back within the SLO`,
+      seconds <= BACK_SECONDS,
+      seconds,
+      `≤ ${BACK_SECONDS}`,
+      note,
+    );
   }
 }
 
@@ -279,7 +310,8 @@ async function body(lab: Lab, s: Setting): Promise<void> {
   report.say(
     `disturber  ${how.chunkBytes / MIB} MiB and an fdatasync, then ${how.pauseMs} ms of rest: a durable write beside it has a p99 of ${writeP99Ms.toFixed(2)} ms`,
   );
-  if (writeP99Ms < FELT * s.sloMs) report.say('           which this disk hardly feels: the regime is no test of a slow disk here');
+  if (writeP99Ms < FELT * s.sloMs)
+    report.say('           which this disk hardly feels: the regime is no test of a slow disk here');
   const disturber = new Disturber(dir, how);
   const swept = await sweep(lab, dir, all, s, disturber);
   const { met, order } = ranked(swept, s.sloMs);
@@ -304,9 +336,10 @@ async function body(lab: Lab, s: Setting): Promise<void> {
   const stepRun = await steps(lab, dir, all, s);
   tables(lab, 'The best static windows and the adaptive ones, in turns', sums, names, s);
   const late = Math.max(...sums.flatMap((sum) => sum.runs.map((run) => run.ownLagP99Ms)));
-  report.say(`latency is the log's, append to acknowledged; requests went out up to ${late.toFixed(1)} ms late (p99 of the worst run)\n`);
+  report.say(
+    `latency is the log's, append to acknowledged; requests went out up to ${late.toFixed(1)} ms late (p99 of the worst run)\n`,
+  );
   plots(lab, sums, stepRun, names, s);
-  const short = ({ trail: _trail, ...run }: Run): object => run;
   report.results = {
     disturber: { ...how, writeP99Ms },
     sweep: swept.map(({ name, runs }) => ({ name, writesPerThousand: perThousand(runs), runs: runs.map(short) })),
@@ -316,8 +349,15 @@ async function body(lab: Lab, s: Setting): Promise<void> {
     steps: stepRun,
   };
   judge(lab, sums, stepRun, all, s, met);
-  const counted = sums.every(({ runs }) => runs.length === all.length * s.rounds && runs.every((r) => r.records > 0 && r.writes > 0));
-  report.exact('every window ran in every regime, and wrote', counted, sums.length, 'records and durable writes in each');
+  const counted = sums.every(
+    ({ runs }) => runs.length === all.length * s.rounds && runs.every((r) => r.records > 0 && r.writes > 0),
+  );
+  report.exact(
+    'every window ran in every regime, and wrote',
+    counted,
+    sums.length,
+    'records and durable writes in each',
+  );
 }
 
 await runLab(

@@ -52,7 +52,7 @@ function asJson({ name, value, origin, spec }: Row): object {
 }
 
 function asText({ name, value, origin, spec }: Row): string {
-  const text = spec?.type === 'bytes' ? formatBytes(value as number) : String(value ?? 'adaptive');
+  const text = spec?.type === 'bytes' ? formatBytes(value as number) : value === undefined ? 'adaptive' : String(value);
   const head = `${`${name} = ${text}`.padEnd(40)}  ${origin.kind === 'default' ? 'default' : `from ${origin.where}`}\n`;
   if (spec === undefined) return head;
   const { defaultText, bounds } = describeOption(spec);

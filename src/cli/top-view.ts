@@ -123,11 +123,12 @@ function lossLines(between: Between, { log }: Look): string[] {
 }
 
 function windowLine({ log: { window } }: Look): string {
-  const linger = `linger ${figure(window.lingerMs)} ms`;
-  if (window.sloP99Ms === null) return row('window', `${linger}, as set`);
-  const p99 = window.p99Ms === null ? '' : `   last interval p99 ${figure(window.p99Ms)} of ${figure(window.sloP99Ms)} ms`;
+  const linger = `${figure(window.lingerMs)} ms`;
+  if (window.sloP99Ms === null) return row('linger', `${linger}, as set`);
+  const p99 =
+    window.p99Ms === null ? '' : `   last interval p99 ${figure(window.p99Ms)} of ${figure(window.sloP99Ms)} ms`;
   const breaches = `   ${count(window.breaches)} of ${count(window.decisions)} intervals above`;
-  return row('window', `${linger} (${window.reason})${p99}${breaches}${window.unreachable ? '   OUT OF REACH' : ''}`);
+  return row('linger', `${linger} (${window.reason})${p99}${breaches}${window.unreachable ? '   OUT OF REACH' : ''}`);
 }
 
 /** @param origin where the gateway is @param statedMs SLO to judge by; 0 for the gateway's own */

@@ -53,7 +53,8 @@ export class WindowLines {
     if (window.unreachable === this.#unreachable) return;
     this.#unreachable = window.unreachable;
     const slo = `a p99 of ${window.sloP99Ms} ms`;
-    if (window.unreachable) this.#log.warn(`${slo} is out of reach: a durable write alone takes longer; nothing lingers`);
+    if (window.unreachable)
+      this.#log.warn(`${slo} is out of reach: a durable write alone takes longer; nothing lingers`);
     else this.#log.info(`${slo} is within reach again`);
   }
 }

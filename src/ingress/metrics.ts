@@ -109,7 +109,8 @@ function addWindow(text: Text, w: LogStats['window']): void {
   text.add('window_linger_ms', 'gauge', w.lingerMs, 'How long the oldest record of a batch waits for company.');
   if (w.sloP99Ms === null) return;
   text.add('window_slo_p99_ms', 'gauge', w.sloP99Ms, 'What the adaptive window follows.');
-  text.add('window_p99_ms', 'gauge', w.p99Ms ?? NaN, 'From append to acknowledged, in the last control interval.');
+  if (w.p99Ms !== null)
+    text.add('window_p99_ms', 'gauge', w.p99Ms, 'From append to acknowledged, of the last interval.');
   text.add('window_decisions_total', 'counter', w.decisions, 'Control intervals.');
   text.add('window_breaches_total', 'counter', w.breaches, 'Control intervals whose p99 was above the SLO.');
   text.add('window_unreachable', 'gauge', w.unreachable ? 1 : 0, 'A durable write alone takes longer than the SLO.');

@@ -55,11 +55,12 @@ export class Recent {
   /** Upper bound of the bucket below which the fraction `q` of the samples lies; the lower end of the range where there are none. */
   quantile(q: number): number {
     const rank = Math.ceil(q * this.#count);
+    if (rank <= 0) return this.#from;
     let seen = 0;
-    for (let b = 0; b < BUCKETS && rank > 0; b++) {
+    for (let b = 0; b < BUCKETS; b++) {
       seen += this.#sum[b];
       if (seen >= rank) return this.#from + (b + 1) * this.#width;
     }
-    return this.#from;
+    return this.#from + BUCKETS * this.#width;
   }
 }

@@ -70,11 +70,13 @@ t.test('the defaults are those that were promised', async (t) => {
 });
 
 t.test('an adaptive window: an SLO in place of a linger, never both', async (t) => {
-  const windowOf = (window: LogOptionsInput['window']): object => resolveLogOptions({ dir: 'd', window }).window;
+  const windowOf = (window: NonNullable<LogOptionsInput['window']>): object =>
+    resolveLogOptions({ dir: 'd', window }).window;
   t.match(windowOf({ sloP99Ms: 20 }), { lingerMs: 0, sloP99Ms: 20, law: 'headroom' });
   t.match(windowOf({ sloP99Ms: 0.5, law: 'aimd' }), { lingerMs: 0, sloP99Ms: 0.5, law: 'aimd' });
   t.match(windowOf({ lingerMs: 3, sloP99Ms: 0 }), { lingerMs: 3, sloP99Ms: 0 }, 'none is stated');
-  for (const lingerMs of [0, 3]) refused(t, () => windowOf({ lingerMs, sloP99Ms: 20 }), 'window.sloP99Ms', 'both', 'both');
+  for (const lingerMs of [0, 3])
+    refused(t, () => windowOf({ lingerMs, sloP99Ms: 20 }), 'window.sloP99Ms', 'both', 'both');
   t.strictSame(table.find((s) => s.name === 'window.law')!.choices, windowLaws, 'the laws that there are');
 });
 

@@ -104,13 +104,16 @@ const beside: Record<string, string> = {
   tlsClientCa: 'tlsCert: c\ntlsKey: k\n',
 };
 
-t.test('nothing given: the defaults of the tables, ./data, a window that follows the SLO, and 16 MiB that wait', async (t) => {
-  const config = resolve([]);
-  const expected = resolveLogOptions({ dir: './data', window: { sloP99Ms: 20 }, maxWaitingBytes: '16MiB' });
-  t.strictSame(resolveLogOptions(config.log), expected);
-  t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
-  for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);
-});
+t.test(
+  'nothing given: the defaults of the tables, ./data, a window that follows the SLO, and 16 MiB that wait',
+  async (t) => {
+    const config = resolve([]);
+    const expected = resolveLogOptions({ dir: './data', window: { sloP99Ms: 20 }, maxWaitingBytes: '16MiB' });
+    t.strictSame(resolveLogOptions(config.log), expected);
+    t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
+    for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);
+  },
+);
 
 t.test('every option: flag over environment over file over default, each with its origin', async (t) => {
   t.strictSame(Object.keys(samples).sort(), table.map((s) => s.name).sort(), 'there is a sample of every option');

@@ -54,7 +54,7 @@ class Subject {
   /** @param restMs what records take beyond the linger */
   run(ms: number, restMs = 1, writeMs = 0.5, perBatch = 20): void {
     const { latency, window } = laneFigures(this.#lane).histograms;
-    for (const untilMs = this.nowMs + ms; this.nowMs < untilMs; ) {
+    for (const untilMs = this.nowMs + ms; this.nowMs < untilMs;) {
       this.nowMs += 10;
       const { lingerMs } = this.control.window;
       for (let i = 0; i < perBatch; i++) {
@@ -144,27 +144,30 @@ t.test('a lane that is closed is counted to its end, and forgotten', async (t) =
   t.ok(s.stats.p99Ms! >= 9 && s.stats.p99Ms! < 9.2, `p99 ${s.stats.p99Ms}`);
 });
 
-t.test('the point: written when idle, where it has moved by a tenth and a minute is over, and at the end', async (t) => {
-  const s = new Subject();
-  s.control.idle(s.nowMs);
-  t.strictSame(s.store.saved, [], 'nothing is known yet');
-  s.run(8000);
-  s.control.idle(s.nowMs);
-  t.equal(s.store.saved.length, 1);
-  s.run(3000, 9, 8);
-  s.control.idle(s.nowMs);
-  t.equal(s.store.saved.length, 1, 'not again so soon');
-  s.control.idle(s.nowMs + 60_000);
-  t.equal(s.store.saved.length, 2);
-  s.control.close();
-  t.equal(s.store.saved.length, 2, 'it is there already');
-  const throwing = new Subject(
-    new Store(() => {
-      throw new Error('damaged');
-    }),
-  );
-  t.match(throwing.stats, { fileFailures: 1, lingerMs: 0, reason: 'start' }, 'counted, and no more');
-});
+t.test(
+  'the point: written when idle, where it has moved by a tenth and a minute is over, and at the end',
+  async (t) => {
+    const s = new Subject();
+    s.control.idle(s.nowMs);
+    t.strictSame(s.store.saved, [], 'nothing is known yet');
+    s.run(8000);
+    s.control.idle(s.nowMs);
+    t.equal(s.store.saved.length, 1);
+    s.run(3000, 9, 8);
+    s.control.idle(s.nowMs);
+    t.equal(s.store.saved.length, 1, 'not again so soon');
+    s.control.idle(s.nowMs + 60_000);
+    t.equal(s.store.saved.length, 2);
+    s.control.close();
+    t.equal(s.store.saved.length, 2, 'it is there already');
+    const throwing = new Subject(
+      new Store(() => {
+        throw new Error('damaged');
+      }),
+    );
+    t.match(throwing.stats, { fileFailures: 1, lingerMs: 0, reason: 'start' }, 'counted, and no more');
+  },
+);
 
 /** A disk whose durable writes take as long as it is told. */
 class TimedIo extends JsIo {
@@ -234,15 +237,35 @@ async function openedWith(t: Test, content: string | undefined): Promise<{ linge
   return { lingerMs, fileFailures };
 }
 
-t.test('the file: begun from where it fits; a damaged or foreign one is counted, and the log opens all the same', async (t) => {
-  t.strictSame(await openedWith(t, undefined), { lingerMs: 0, fileFailures: 0 }, 'none');
-  t.strictSame(await openedWith(t, '{"sloP99Ms":20,"lingerMs":11.5}\n'), { lingerMs: 11.5, fileFailures: 0 });
-  t.strictSame(await openedWith(t, '{"sloP99Ms":20,"lingerMs":1e9}'), { lingerMs: goalMs(SLO), fileFailures: 0 });
-  t.strictSame(await openedWith(t, '{"sloP99Ms":50,"lingerMs":11.5}'), { lingerMs: 0, fileFailures: 0 }, 'another SLO');
-  for (const content of ['', '{', '\0'.repeat(200), 'null', '[]', '{"sloP99Ms":20}', '{"sloP99Ms":20,"lingerMs":-1}', `{"a":"${'x'.repeat(1e6)}"}`]) {
-    t.strictSame(await openedWith(t, content), { lingerMs: 0, fileFailures: 1 }, JSON.stringify(content.slice(0, 30)));
-  }
-});
+t.test(
+  'the file: begun from where it fits; a damaged or foreign one is counted, and the log opens all the same',
+  async (t) => {
+    t.strictSame(await openedWith(t, undefined), { lingerMs: 0, fileFailures: 0 }, 'none');
+    t.strictSame(await openedWith(t, '{"sloP99Ms":20,"lingerMs":11.5}\n'), { lingerMs: 11.5, fileFailures: 0 });
+    t.strictSame(await openedWith(t, '{"sloP99Ms":20,"lingerMs":1e9}'), { lingerMs: goalMs(SLO), fileFailures: 0 });
+    t.strictSame(
+      await openedWith(t, '{"sloP99Ms":50,"lingerMs":11.5}'),
+      { lingerMs: 0, fileFailures: 0 },
+      'another SLO',
+    );
+    for (const content of [
+      '',
+      '{',
+      '\0'.repeat(200),
+      'null',
+      '[]',
+      '{"sloP99Ms":20}',
+      '{"sloP99Ms":20,"lingerMs":-1}',
+      `{"a":"${'x'.repeat(1e6)}"}`,
+    ]) {
+      t.strictSame(
+        await openedWith(t, content),
+        { lingerMs: 0, fileFailures: 1 },
+        JSON.stringify(content.slice(0, 30)),
+      );
+    }
+  },
+);
 
 t.test('the file: replaced as a whole, also where a temporary one was left', async (t) => {
   const io = new JsIo();

@@ -117,7 +117,13 @@ export function runPlant(
         interval = { latencies: [], waits: 0, writeMs: 0, batches: 0, bySize: 0, sinceMs: now };
       }
       if (now >= (seconds.length + 1) * 1000) {
-        seconds.push({ atMs: now, p99Ms: p99(second.latencies), lingerMs, records: second.records, writes: second.writes });
+        seconds.push({
+          atMs: now,
+          p99Ms: p99(second.latencies),
+          lingerMs,
+          records: second.records,
+          writes: second.writes,
+        });
         second = { latencies: [], records: 0, writes: 0 };
       }
     }

@@ -111,33 +111,36 @@ const anything = fc.record({
   perLinger: fc.double({ min: 0, max: 1e5, noNaN: true }),
 });
 
-t.test('whatever is seen: within its bounds, never more on a breach, never more than the room, unreachable is 0', async (t) => {
-  let grew = 0;
-  for (const law of windowLaws) {
-    fc.assert(
-      fc.property(fc.array(anything, { maxLength: 40 }), (all) => {
-        let state = startState(SLO);
-        for (const seen of all) {
-          const next = decide(law, SLO, state, seen);
-          const { lingerMs } = next;
-          if (!(lingerMs >= 0 && lingerMs <= GOAL)) return false;
-          if (!windowReasons.includes(next.reason)) return false;
-          if (lingerMs > state.lingerMs) {
-            grew++;
-            if (seen.p99Ms > SLO || seen.writeP99Ms > SLO) return false;
-            const mostMs = Math.max(0, GOAL - Math.max(seen.restP99Ms, seen.writeP99Ms));
-            if (law === 'headroom' && lingerMs > mostMs + 1e-9) return false;
+t.test(
+  'whatever is seen: within its bounds, never more on a breach, never more than the room, unreachable is 0',
+  async (t) => {
+    let grew = 0;
+    for (const law of windowLaws) {
+      fc.assert(
+        fc.property(fc.array(anything, { maxLength: 40 }), (all) => {
+          let state = startState(SLO);
+          for (const seen of all) {
+            const next = decide(law, SLO, state, seen);
+            const { lingerMs } = next;
+            if (!(lingerMs >= 0 && lingerMs <= GOAL)) return false;
+            if (!windowReasons.includes(next.reason)) return false;
+            if (lingerMs > state.lingerMs) {
+              grew++;
+              if (seen.p99Ms > SLO || seen.writeP99Ms > SLO) return false;
+              const mostMs = Math.max(0, GOAL - Math.max(seen.restP99Ms, seen.writeP99Ms));
+              if (law === 'headroom' && lingerMs > mostMs + 1e-9) return false;
+            }
+            if (next.unreachable !== seen.writeP99Ms > SLO || (next.unreachable && lingerMs !== 0)) return false;
+            state = next;
           }
-          if (next.unreachable !== seen.writeP99Ms > SLO || (next.unreachable && lingerMs !== 0)) return false;
-          state = next;
-        }
-        return true;
-      }),
-      { seed: 7, numRuns: 2000 },
-    );
-  }
-  t.ok(grew > 1000, `it grew ${grew} times: the case was met`);
-});
+          return true;
+        }),
+        { seed: 7, numRuns: 2000 },
+      );
+    }
+    t.ok(grew > 1000, `it grew ${grew} times: the case was met`);
+  },
+);
 
 const fast = (random: () => number): number => 0.3 + 0.4 * random();
 const slow = (random: () => number): number => 3 + (random() < 0.05 ? 4 + 2 * random() : 2 * random());
@@ -145,22 +148,25 @@ const kept = (seconds: readonly Second[]): number => seconds.filter((s) => s.p99
 const perThousand = (seconds: readonly Second[]): number =>
   (seconds.reduce((sum, s) => sum + s.writes, 0) / seconds.reduce((sum, s) => sum + s.records, 0)) * 1000;
 
-t.test('law headroom settles close below the SLO, on disks that are fast and slow, at loads low and high', async (t) => {
-  for (const [what, rate, writeMs, leastMs] of [
-    ['fast, 100/s', 100, fast, 15],
-    ['fast, 2,000/s', 2000, fast, 16],
-    ['slow, 500/s', 500, slow, 8],
-    ['slow, 5,000/s', 5000, slow, 8],
-  ] as const) {
-    const { seconds } = runPlant('headroom', SLO, [{ untilMs: 40_000, rate, writeMs }]);
-    const settled = seconds.slice(10);
-    t.ok(kept(settled) >= 0.95, `${what}: the SLO is kept in ${kept(settled)} of the seconds`);
-    const lingers = settled.map((s) => s.lingerMs);
-    const mean = lingers.reduce((sum, l) => sum + l, 0) / lingers.length;
-    t.ok(mean >= leastMs, `${what}: linger ${mean} on average, and not far off`);
-    t.ok(Math.max(...lingers) - Math.min(...lingers) <= 4, `${what}: it does not swing`);
-  }
-});
+t.test(
+  'law headroom settles close below the SLO, on disks that are fast and slow, at loads low and high',
+  async (t) => {
+    for (const [what, rate, writeMs, leastMs] of [
+      ['fast, 100/s', 100, fast, 15],
+      ['fast, 2,000/s', 2000, fast, 16],
+      ['slow, 500/s', 500, slow, 8],
+      ['slow, 5,000/s', 5000, slow, 8],
+    ] as const) {
+      const { seconds } = runPlant('headroom', SLO, [{ untilMs: 40_000, rate, writeMs }]);
+      const settled = seconds.slice(10);
+      t.ok(kept(settled) >= 0.95, `${what}: the SLO is kept in ${kept(settled)} of the seconds`);
+      const lingers = settled.map((s) => s.lingerMs);
+      const mean = lingers.reduce((sum, l) => sum + l, 0) / lingers.length;
+      t.ok(mean >= leastMs, `${what}: linger ${mean} on average, and not far off`);
+      t.ok(Math.max(...lingers) - Math.min(...lingers) <= 4, `${what}: it does not swing`);
+    }
+  },
+);
 
 t.test('plain aimd keeps below the SLO too, with more writes: its sawtooth is why there is another', async (t) => {
   const regimes: Regime[] = [{ untilMs: 40_000, rate: 2000, writeMs: fast }];
@@ -170,35 +176,47 @@ t.test('plain aimd keeps below the SLO too, with more writes: its sawtooth is wh
   const slowRegimes: Regime[] = [{ untilMs: 60_000, rate: 2000, writeMs: slow }];
   const sawtooth = runPlant('aimd', SLO, slowRegimes);
   const better = runPlant('headroom', SLO, slowRegimes);
-  t.ok(sawtooth.states.some((s) => s.reason === 'breach'), 'it was sawn');
+  t.ok(
+    sawtooth.states.some((s) => s.reason === 'breach'),
+    'it was sawn',
+  );
   t.ok(
     kept(better.seconds.slice(10)) > kept(sawtooth.seconds.slice(10)),
     `kept ${kept(better.seconds.slice(10))} against ${kept(sawtooth.seconds.slice(10))}`,
   );
 });
 
-t.test('steps in load, × 20 up and down, and a disk that becomes slow and recovers: within the SLO in 5 s', async (t) => {
-  const step = (rate: number, writeMs = fast) => (untilMs: number) => ({ untilMs, rate, writeMs });
-  for (const [what, ...regimes] of [
-    ['× 20 up and down', step(200), step(4000), step(200)],
-    ['from sizes to time', step(80_000), step(4000), step(80_000)],
-    ['the disk', step(1000), step(1000, slow), step(1000)],
-  ] as const) {
-    const { seconds, states } = runPlant(
-      'headroom',
-      SLO,
-      regimes.map((regime, i) => regime((i + 1) * 15_000)),
-    );
-    for (const from of [15_000, 30_000]) {
-      const after = seconds.filter((s) => s.atMs >= from + 5000 && s.atMs < from + 15_000);
-      t.ok(after.length >= 8, `${after.length} seconds`);
-      t.ok(kept(after) >= 0.9, `${what}, 5 s after ${from}: ${kept(after)}`);
+t.test(
+  'steps in load, × 20 up and down, and a disk that becomes slow and recovers: within the SLO in 5 s',
+  async (t) => {
+    const step =
+      (rate: number, writeMs = fast) =>
+      (untilMs: number) => ({ untilMs, rate, writeMs });
+    for (const [what, ...regimes] of [
+      ['× 20 up and down', step(200), step(4000), step(200)],
+      ['from sizes to time', step(80_000), step(4000), step(80_000)],
+      ['the disk', step(1000), step(1000, slow), step(1000)],
+    ] as const) {
+      const { seconds, states } = runPlant(
+        'headroom',
+        SLO,
+        regimes.map((regime, i) => regime((i + 1) * 15_000)),
+      );
+      for (const from of [15_000, 30_000]) {
+        const after = seconds.filter((s) => s.atMs >= from + 5000 && s.atMs < from + 15_000);
+        t.ok(after.length >= 8, `${after.length} seconds`);
+        t.ok(kept(after) >= 0.9, `${what}, 5 s after ${from}: ${kept(after)}`);
+      }
+      if (what === 'from sizes to time')
+        t.ok(
+          states.some((s) => s.reason === 'size'),
+          'sizes did close batches',
+        );
+      const end = seconds.at(-1)!;
+      if (what === 'the disk') t.ok(end.lingerMs > 15, `it recovers with the disk: ${end.lingerMs}`);
     }
-    if (what === 'from sizes to time') t.ok(states.some((s) => s.reason === 'size'), 'sizes did close batches');
-    const end = seconds.at(-1)!;
-    if (what === 'the disk') t.ok(end.lingerMs > 15, `it recovers with the disk: ${end.lingerMs}`);
-  }
-});
+  },
+);
 
 t.test('a disk that is too slow is unreachable while it is, and nothing lingers', async (t) => {
   const { states, seconds } = runPlant('headroom', SLO, [
@@ -219,7 +237,10 @@ t.test('clients that wait for their answers are not made to wait for each other'
     const { seconds, states } = runPlant('headroom', SLO, [regime]);
     const free = runPlant({ staticMs: 0 }, SLO, [regime]);
     const records = (all: readonly Second[]): number => all.slice(10).reduce((sum, s) => sum + s.records, 0);
-    t.ok(states.some((s) => s.reason === 'company'), `${clients}: seen`);
+    t.ok(
+      states.some((s) => s.reason === 'company'),
+      `${clients}: seen`,
+    );
     const share = records(seconds) / records(free.seconds);
     t.ok(share > 0.8, `${clients} clients get ${share} of what they get without a linger`);
   }
