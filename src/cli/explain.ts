@@ -23,7 +23,9 @@ function rowsOf(config: ServeConfig): Row[] {
     const value = name.startsWith('window.')
       ? window[name.slice('window.'.length)]
       : (log[name] ?? config.gateway[name]);
-    return { name, value, origin: config.origins.get(name)!, spec };
+    // A window that follows an SLO has no linger of its own.
+    const shown = name === 'window.lingerMs' && value === undefined ? 'adaptive' : value;
+    return { name, value: shown, origin: config.origins.get(name)!, spec };
   });
   const streams = config.gateway['streams'] as Record<string, Record<string, unknown>>;
   for (const [stream, options] of Object.entries(streams)) {
@@ -48,11 +50,11 @@ function asJson({ name, value, origin, spec }: Row): object {
           variable: variableOf(name),
           sentence: spec.sentence,
         };
-  return { name, value: value ?? null, origin: origin.kind, where: origin.where, ...about };
+  return { name, value, origin: origin.kind, where: origin.where, ...about };
 }
 
 function asText({ name, value, origin, spec }: Row): string {
-  const text = spec?.type === 'bytes' ? formatBytes(value as number) : value === undefined ? 'adaptive' : String(value);
+  const text = spec?.type === 'bytes' ? formatBytes(value as number) : String(value);
   const head = `${`${name} = ${text}`.padEnd(40)}  ${origin.kind === 'default' ? 'default' : `from ${origin.where}`}\n`;
   if (spec === undefined) return head;
   const { defaultText, bounds } = describeOption(spec);

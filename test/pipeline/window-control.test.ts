@@ -10,6 +10,8 @@ import { windowStats, WindowControl, type PointStore } from '../../src/pipeline/
 import { createLaneBuffer, laneFigures } from '../../src/platform/lane-memory.ts';
 import { JsIo } from '../../src/platform/js-io.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
+import { listDirectory } from '../../src/log/recovery.ts';
+import { verify } from '../../src/log/verify.ts';
 import { readWindowPoint, writeWindowPoint } from '../../src/log/window-file.ts';
 import { goalMs, type WindowLaw } from '../../src/window/aimd.ts';
 import { directory } from '../support/log-support.ts';
@@ -142,6 +144,9 @@ t.test('a lane that is closed is counted to its end, and forgotten', async (t) =
   new Int32Array(buffer, 0, 1)[0] = 2;
   s.run(300);
   t.ok(s.stats.p99Ms! >= 9 && s.stats.p99Ms! < 9.2, `p99 ${s.stats.p99Ms}`);
+  laneFigures(buffer).histograms.latency.record(15_000, 10_000);
+  s.run(600);
+  t.ok(s.stats.p99Ms! < 9, 'nobody looks at it any more');
 });
 
 t.test(
@@ -281,4 +286,7 @@ t.test('the file: replaced as a whole, also where a temporary one was left', asy
   t.equal(log.stats().window.lingerMs, 4.25);
   await log.close();
   t.strictSame(pointOf(dir), { sloP99Ms: 20, lingerMs: 4.25 }, 'a run without a decision leaves it');
+  writeFileSync(join(dir, 'window.tmp'), 'half');
+  t.match(listDirectory(io, dir), { foreign: [], temporary: ['window.tmp'] }, 'both names are known');
+  t.match(verify(io, dir), { ok: true, foreign: [] });
 });

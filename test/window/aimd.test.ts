@@ -74,6 +74,7 @@ t.test('law aimd: half, a step, or as it is', async (t) => {
     const next = decide('aimd', SLO, at(8), { ...calm, p99Ms });
     t.match(next, { lingerMs, reason }, `p99 ${p99Ms}`);
   }
+  t.equal(decide('aimd', SLO, at(GOAL - 0.1), calm).lingerMs, GOAL, 'no further than to what would be left');
   t.equal(decide('aimd', SLO, at(0.3), { ...calm, p99Ms: 30 }).lingerMs, 0, 'half of next to nothing is none');
 });
 
