@@ -217,6 +217,7 @@ export class WindowControl {
       samples: latency.count,
       p99Ms: latency.quantile(0.99) / 1000,
       restP99Ms: this.#rest.quantile(0.99),
+      writeP50Ms: this.#writes.quantile(0.5),
       writeP99Ms: this.#writes.quantile(0.99),
       recordsPerBatch: Math.max(1, records / batches),
       bySize: (closed('records') + closed('bytes')) / batches,

@@ -17,12 +17,15 @@
 // what there is on average. One writer has nobody to share fairly with, which is what AIMD is for; and here, unlike there, what is
 // asked for is what one gets: a record waits for the linger, and then for the rest. So the default, law `headroom`, does the subtraction:
 //
-//     rest = what records took beyond the linger that held then, p99 over the last seconds (`Recent`), and not less
-//            than the p99 of the durable writes alone
-//     room = goal − rest, within 0 … goal
+//     rest = what records took beyond the linger that held then, p99 over the last seconds (`Recent`), and not less than the median
+//            durable write: where sizes close batches, records take less than the linger. Of records, not of writes: who comes late
+//            into a batch has waited less, and can bear more (by the p99 of writes the linger would be 2 ms shorter on a disk of
+//            which 1 write in 20 takes 5 ms longer, test/support/window-plant.ts)
+//     room = goal − rest, within floor … goal, where floor = SLO / 20: if the rest alone takes the SLO, a longer linger is not what breaks
+//            it; and none at all would add many small writes to what is too much already
 //
 //     durable write p99 > SLO     0: the SLO is out of reach, whatever the window; over once the disk recovers
-//     room < linger               linger ← room, at once: the write leaves no more
+//     room < linger               linger ← room, at once: the rest leaves no more
 //     p99 > SLO, twice in a row   linger ← goal − (p99 − linger), not below half: the tail does not explain it yet (the load fell: few new
 //                                 records against many old ones). Once may be a hiccup: 1 % of an interval are 2.5 ms of it
 //     nobody comes                records of a batch came together, or alone, so that waiting brings nobody along: clients that wait for
@@ -37,12 +40,14 @@
 // show of either counts as nobody.
 
 /** Of the SLO. Less costs breaches by noise, more costs writes: linger is goal − rest, writes go with 1 / linger. */
-export const MARGIN = 0.07;
+export const MARGIN = 0.05;
 /** Of the SLO: what law aimd adds, and the least that law headroom adds. */
 const STEP = 1 / 20;
 const LEAST_STEP = 1 / 40;
 /** Of the SLO: a linger below is none. */
 const LEAST_LINGER = 1 / 100;
+/** Of the SLO: what there is room for in any case. */
+const FLOOR = 1 / 20;
 /** Of the SLO: so far below the room it may stay. */
 const BAND = 0.02;
 /** Share of batches that sizes closed from which on the linger is taken to decide nothing. */
@@ -75,7 +80,8 @@ export interface Observation {
   readonly p99Ms: number;
   /** p99 over the last seconds of what records took beyond the linger that held then. */
   readonly restP99Ms: number;
-  /** p99 over the last seconds of one durable write. */
+  /** Median and p99 over the last seconds of one durable write. */
+  readonly writeP50Ms: number;
   readonly writeP99Ms: number;
   readonly recordsPerBatch: number;
   /** Share of the batches that closed by records or bytes, 0 … 1. */
@@ -151,7 +157,7 @@ function headroom(sloMs: number, state: WindowState, seen: Observation): Move {
   const { lingerMs } = state;
   const isBreach = seen.p99Ms > sloMs;
   const goal = goalMs(sloMs);
-  const roomMs = Math.min(goal, Math.max(0, goal - Math.max(seen.restP99Ms, seen.writeP99Ms)));
+  const roomMs = Math.min(goal, Math.max(FLOOR * sloMs, goal - Math.max(seen.restP99Ms, seen.writeP50Ms)));
   const bandMs = BAND * sloMs;
   if (isBreach && state.inARow > 0) {
     const leftMs = Math.max(lingerMs / 2, goal - (seen.p99Ms - lingerMs));

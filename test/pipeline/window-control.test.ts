@@ -144,9 +144,9 @@ t.test('a lane that is closed is counted to its end, and forgotten', async (t) =
   new Int32Array(buffer, 0, 1)[0] = 2;
   s.run(300);
   t.ok(s.stats.p99Ms! >= 9 && s.stats.p99Ms! < 9.2, `p99 ${s.stats.p99Ms}`);
-  laneFigures(buffer).histograms.latency.record(15_000, 10_000);
+  laneFigures(buffer).histograms.latency.record(30_000, 10_000);
   s.run(600);
-  t.ok(s.stats.p99Ms! < 9, 'nobody looks at it any more');
+  t.equal(s.stats.breaches, 0, 'nobody looks at it any more');
 });
 
 t.test(

@@ -33,12 +33,13 @@ function p99(values: readonly number[]): number {
   return sorted[Math.max(0, Math.ceil(0.99 * sorted.length) - 1)] ?? 0;
 }
 
-/** Runs the regimes one after the other. @returns figures per second, and every state of the law */
+/** Runs the regimes one after the other. @returns figures per piece of time, a second unless told, and every state of the law */
 export function runPlant(
   law: WindowLaw | { readonly staticMs: number },
   sloMs: number,
   regimes: readonly Regime[],
   seed = 1,
+  pieceMs = 1000,
 ): { readonly seconds: readonly Second[]; readonly states: readonly WindowState[] } {
   const random = seededRandom(seed);
   const exponential = (meanMs: number): number => -Math.log(1 - random()) * meanMs;
@@ -107,6 +108,7 @@ export function runPlant(
             samples: latencies.length,
             p99Ms: p99(latencies),
             restP99Ms: rest.quantile(0.99),
+            writeP50Ms: writes.quantile(0.5),
             writeP99Ms: writes.quantile(0.99),
             recordsPerBatch: latencies.length / batches,
             bySize: interval.bySize / batches,
@@ -116,7 +118,7 @@ export function runPlant(
         );
         interval = { latencies: [], waits: 0, writeMs: 0, batches: 0, bySize: 0, sinceMs: now };
       }
-      if (now >= (seconds.length + 1) * 1000) {
+      if (now >= (seconds.length + 1) * pieceMs) {
         seconds.push({
           atMs: now,
           p99Ms: p99(second.latencies),

@@ -23,6 +23,7 @@ const calm: Observation = {
   samples: 500,
   p99Ms: 6,
   restP99Ms: 1,
+  writeP50Ms: 0.3,
   writeP99Ms: 0.5,
   recordsPerBatch: 50,
   bySize: 0,
@@ -44,7 +45,7 @@ t.test('law headroom, reason by reason', async (t) => {
     ['nor more than half of what is left', at(14), {}, 14 + (GOAL - 1 - 14) / 2, 'grow'],
     ['within the band', at(GOAL - 1.2), { p99Ms: 18.5 }, GOAL - 1.2, 'hold'],
     ['the tail has become longer', at(15), { restP99Ms: 9 }, GOAL - 9, 'tail'],
-    ['the durable write bounds it too', at(15), { restP99Ms: -10, writeP99Ms: 9 }, GOAL - 9, 'tail'],
+    ['the durable write bounds it too', at(15), { restP99Ms: -10, writeP50Ms: 9 }, GOAL - 9, 'tail'],
     ['the tail is longer, and the SLO is broken', at(15), { restP99Ms: 9, p99Ms: 24 }, GOAL - 9, 'breach'],
     ['one breach that the tail does not show', at(15), { p99Ms: 24 }, 15, 'breach'],
     ['a second one', at(15, { inARow: 1 }), { p99Ms: 24 }, GOAL - 9, 'breach'],
@@ -52,10 +53,11 @@ t.test('law headroom, reason by reason', async (t) => {
     ['sizes close the batches', at(8), { bySize: 0.5 }, 8, 'size'],
     ['one client that waits', at(8), { recordsPerBatch: 1, waited: 1, perLinger: 0.9 }, 0, 'company'],
     ['many clients that wait', at(8), { waited: 0.97 }, 0, 'company'],
-    ['too few to be told', at(8), { recordsPerBatch: 1, waited: 1, perLinger: 0.3 }, 12.8, 'grow'],
+    ['too few to be told', at(8), { recordsPerBatch: 1, waited: 1, perLinger: 0.3 }, 8 + (GOAL - 1 - 8) / 2, 'grow'],
     ['too short to be told', at(1), { waited: 1 }, 2, 'grow'],
     ['not again so soon', at(0, { pausedUntilMs: 100_001 }), { perLinger: 0 }, 0, 'company'],
-    ['nothing left', at(0), { restP99Ms: 25, p99Ms: 25, perLinger: 0 }, 0, 'breach'],
+    ['nothing left: the floor', at(9), { restP99Ms: 25, p99Ms: 25 }, SLO / 20, 'breach'],
+    ['nor is there growth to the floor', at(0), { restP99Ms: 25, p99Ms: 25, perLinger: 0 }, 0, 'breach'],
     ['a write alone takes too long', at(9), { writeP99Ms: 21, p99Ms: 24 }, 0, 'unreachable'],
   ] as const) {
     const next = decide('headroom', SLO, state, { ...calm, ...seen });
@@ -105,6 +107,7 @@ const anything = fc.record({
   samples: fc.integer({ min: 1, max: 1e6 }),
   p99Ms: fc.double({ min: 0, max: 200, noNaN: true }),
   restP99Ms: fc.double({ min: -20, max: 200, noNaN: true }),
+  writeP50Ms: fc.double({ min: 0, max: 60, noNaN: true }),
   writeP99Ms: fc.double({ min: 0, max: 60, noNaN: true }),
   recordsPerBatch: fc.double({ min: 1, max: 1e4, noNaN: true }),
   bySize: fc.double({ min: 0, max: 1, noNaN: true }),
@@ -128,7 +131,7 @@ t.test(
             if (lingerMs > state.lingerMs) {
               grew++;
               if (seen.p99Ms > SLO || seen.writeP99Ms > SLO) return false;
-              const mostMs = Math.max(0, GOAL - Math.max(seen.restP99Ms, seen.writeP99Ms));
+              const mostMs = Math.max(SLO / 20, GOAL - Math.max(seen.restP99Ms, seen.writeP50Ms));
               if (law === 'headroom' && lingerMs > mostMs + 1e-9) return false;
             }
             if (next.unreachable !== seen.writeP99Ms > SLO || (next.unreachable && lingerMs !== 0)) return false;
@@ -158,9 +161,10 @@ t.test(
       ['slow, 500/s', 500, slow, 8],
       ['slow, 5,000/s', 5000, slow, 8],
     ] as const) {
-      const { seconds } = runPlant('headroom', SLO, [{ untilMs: 40_000, rate, writeMs }]);
-      const settled = seconds.slice(10);
-      t.ok(kept(settled) >= 0.95, `${what}: the SLO is kept in ${kept(settled)} of the seconds`);
+      const regimes: Regime[] = [{ untilMs: 60_000, rate, writeMs }];
+      const pieces = runPlant('headroom', SLO, regimes, 1, 10_000).seconds.slice(1);
+      t.ok(kept(pieces) >= 0.95, `${what}: the SLO is kept in ${kept(pieces)} of the pieces of 10 s`);
+      const settled = runPlant('headroom', SLO, regimes).seconds.slice(10);
       const lingers = settled.map((s) => s.lingerMs);
       const mean = lingers.reduce((sum, l) => sum + l, 0) / lingers.length;
       t.ok(mean >= leastMs, `${what}: linger ${mean} on average, and not far off`);
@@ -169,22 +173,18 @@ t.test(
   },
 );
 
-t.test('plain aimd keeps below the SLO too, with more writes: its sawtooth is why there is another', async (t) => {
-  const regimes: Regime[] = [{ untilMs: 40_000, rate: 2000, writeMs: fast }];
-  const plain = runPlant('aimd', SLO, regimes);
-  t.ok(Math.max(...plain.seconds.map((s) => s.lingerMs)) > 15, 'it came up');
-  t.ok(kept(plain.seconds.slice(10)) >= 0.9);
-  const slowRegimes: Regime[] = [{ untilMs: 60_000, rate: 2000, writeMs: slow }];
-  const sawtooth = runPlant('aimd', SLO, slowRegimes);
-  const better = runPlant('headroom', SLO, slowRegimes);
-  t.ok(
-    sawtooth.states.some((s) => s.reason === 'breach'),
-    'it was sawn',
-  );
-  t.ok(
-    kept(better.seconds.slice(10)) > kept(sawtooth.seconds.slice(10)),
-    `kept ${kept(better.seconds.slice(10))} against ${kept(sawtooth.seconds.slice(10))}`,
-  );
+t.test('plain aimd keeps the SLO too; where writes vary it needs more of them: why there is another', async (t) => {
+  const regimes: Regime[] = [{ untilMs: 110_000, rate: 2000, writeMs: slow }];
+  const [plain, better] = (['aimd', 'headroom'] as const).map((law) => runPlant(law, SLO, regimes, 1, 10_000));
+  for (const { seconds } of [plain, better]) {
+    const most = Math.max(...seconds.map((s) => s.lingerMs));
+    t.ok(most > 8, `it came up to ${most}`);
+    t.ok(kept(seconds.slice(1)) >= 0.95, `the SLO is kept in ${kept(seconds.slice(1))} of the pieces of 10 s`);
+  }
+  const lower = plain.states.filter((s, i) => i > 0 && s.lingerMs === plain.states[i - 1].lingerMs / 2);
+  t.ok(lower.length > 3, `a sawtooth: halved ${lower.length} times`);
+  const ratio = perThousand(better.seconds.slice(1)) / perThousand(plain.seconds.slice(1));
+  t.ok(ratio < 0.9, `headroom writes ${ratio} of what plain aimd does`);
 });
 
 t.test(
@@ -202,11 +202,13 @@ t.test(
         'headroom',
         SLO,
         regimes.map((regime, i) => regime((i + 1) * 15_000)),
+        1,
+        5000,
       );
       for (const from of [15_000, 30_000]) {
-        const after = seconds.filter((s) => s.atMs >= from + 5000 && s.atMs < from + 15_000);
-        t.ok(after.length >= 8, `${after.length} seconds`);
-        t.ok(kept(after) >= 0.9, `${what}, 5 s after ${from}: ${kept(after)}`);
+        const after = seconds.filter((s) => s.atMs >= from + 9000 && s.atMs < from + 16_000);
+        t.equal(after.length, 2, 'pieces of 5 s');
+        t.equal(kept(after), 1, `${what}, from 5 s after ${from} on: p99 ${after.map((s) => s.p99Ms).join()}`);
       }
       if (what === 'from sizes to time')
         t.ok(
