@@ -7,15 +7,23 @@
 //
 // Deaf for DEAF_MS from the first batch on (code that is not compiled yet, the first write into a fresh segment), and after each
 // move for a look: records are told of that came before it. Of an SLO above 50 ms all of these are longer: a look is one SLO.
-// Memory: 18 KiB per lane.
+// Memory: 18 KiB per lane, and 150 KiB.
 
 import type { CloseReason } from '../base/types.ts';
-import type { WindowOptions } from '../base/options.ts';
+import type { AdaptiveWindowOptions } from '../base/options.ts';
 import { Histogram } from '../platform/histogram.ts';
 import type { LaneFigures } from '../platform/lane-figures.ts';
 import { laneFigures, laneIsClosed } from '../platform/lane-memory.ts';
 import type { SharedState } from '../platform/shared-state.ts';
-import { decide, goalMs, startState, windowReasons, type WindowLaw, type WindowState } from '../window/aimd.ts';
+import {
+  afterSilence,
+  decide,
+  goalMs,
+  startState,
+  windowReasons,
+  type WindowLaw,
+  type WindowState,
+} from '../window/aimd.ts';
 import { Recent } from '../window/recent.ts';
 import type { WindowStats } from './log-stats.ts';
 
@@ -30,6 +38,12 @@ const FAR = 10;
 const DEAF_MS = 1000;
 /** Memory of the tail: as long as it takes to grow again once a disk has recovered, and half of the 10 s that an SLO is judged over. */
 const TAIL_MS = 5000;
+/**
+ * A disk that has just become slow shows in 1 % of the last 5 s once half of what 10 s may break is broken. So in the last fifth of the
+ * tail a smaller share is enough.
+ */
+const SUDDEN_PART = 0.2;
+const SUDDEN_SHARE = 0.03;
 /** Of the tail, in SLOs: what is above counts as this. */
 const TAIL_SLOS = 4;
 const SAVE_MS = 60_000;
@@ -61,11 +75,6 @@ interface Interval {
   readonly latency: Histogram;
 }
 
-export interface ControlOptions extends WindowOptions {
-  readonly sloP99Ms: number;
-  readonly law: WindowLaw;
-}
-
 export class WindowControl {
   /** What the commit loop goes by: its linger moves. */
   readonly window: { readonly maxRecords: number; readonly maxBytes: number; lingerMs: number };
@@ -73,10 +82,12 @@ export class WindowControl {
   readonly #law: WindowLaw;
   readonly #sloMs: number;
   readonly #lookMs: number;
+  readonly #tailMs: number;
   readonly #store: PointStore;
   readonly #lanes: SeenLane[] = [];
   readonly #seenWrites = new Histogram();
   readonly #rest: Recent;
+  readonly #sudden: Recent;
   readonly #writes: Recent;
   readonly #latency = new Histogram();
   #state: WindowState;
@@ -87,15 +98,18 @@ export class WindowControl {
   #savedMs: number | undefined;
   #saveAfterMs = 0;
 
-  constructor(options: ControlOptions, shared: SharedState, store: PointStore) {
+  constructor(options: AdaptiveWindowOptions, shared: SharedState, store: PointStore) {
     const { maxRecords, maxBytes, sloP99Ms, law } = options;
     this.#shared = shared;
     this.#law = law;
     this.#sloMs = sloP99Ms;
     this.#lookMs = Math.max(LOOK_MS, sloP99Ms);
     this.#store = store;
-    this.#rest = new Recent(-sloP99Ms, TAIL_SLOS * sloP99Ms, TAIL_MS);
-    this.#writes = new Recent(0, TAIL_SLOS * sloP99Ms, TAIL_MS);
+    const tailMs = Math.max(TAIL_MS, 2 * INTERVAL_SLOS * sloP99Ms);
+    this.#rest = new Recent(-sloP99Ms, TAIL_SLOS * sloP99Ms, tailMs);
+    this.#sudden = new Recent(-sloP99Ms, TAIL_SLOS * sloP99Ms, tailMs * SUDDEN_PART);
+    this.#tailMs = tailMs;
+    this.#writes = new Recent(0, TAIL_SLOS * sloP99Ms, tailMs);
     this.#savedMs = this.#tried(() => store.load());
     this.#state = startState(sloP99Ms, this.#savedMs);
     this.window = { maxRecords, maxBytes, lingerMs: this.#state.lingerMs };
@@ -110,8 +124,11 @@ export class WindowControl {
   /** A batch was acknowledged. */
   committed(nowMs: number): void {
     if (nowMs < this.#nextLookMs) return;
+    // The batch before it was one look before that, at most.
+    const silenceMs = nowMs - this.#nextLookMs;
     this.#nextLookMs = nowMs + this.#lookMs;
-    this.#deafUntilMs ??= nowMs + DEAF_MS;
+    if (this.#deafUntilMs === undefined) this.#deafUntilMs = nowMs + DEAF_MS;
+    else if (silenceMs > this.#tailMs) this.#move(afterSilence(this.#state), nowMs);
     this.#look(nowMs);
   }
 
@@ -147,6 +164,7 @@ export class WindowControl {
   #look(nowMs: number): void {
     const interval = this.#interval;
     this.#rest.age(nowMs);
+    this.#sudden.age(nowMs);
     this.#writes.age(nowMs);
     this.#shared.histograms.durableWrite.visitNew(this.#seenWrites, (upToUs, count) => {
       if (interval !== undefined) this.#writes.add(upToUs / 1000, count);
@@ -171,6 +189,7 @@ export class WindowControl {
       const ms = upToUs / 1000;
       interval.latency.record(upToUs - 0.5, count);
       this.#rest.add(ms - lingerMs, count);
+      this.#sudden.add(ms - lingerMs, count);
       if (ms > this.#sloMs) interval.far += count;
     });
     const waitUs = inLane.sum + window.sum;
@@ -196,10 +215,15 @@ export class WindowControl {
   #isOver({ sinceMs, latency, far }: Interval, nowMs: number): boolean {
     const { count } = latency;
     if (count === 0) return false;
-    if (far >= FAR && far > 0.01 * this.#rest.count) return true;
+    if (far >= FAR && (far > 0.01 * this.#rest.count || far > SUDDEN_SHARE * this.#sudden.count)) return true;
     const lengthMs = nowMs - sinceMs;
     if (lengthMs < Math.max(INTERVAL_MS, INTERVAL_SLOS * this.#sloMs)) return false;
     return count >= SAMPLES || lengthMs >= MAX_INTERVAL_MS;
+  }
+
+  /** What records took beyond the linger: the tail of the last seconds, or what has come up within the last of them. */
+  #restMs(): number {
+    return Math.max(this.#rest.quantile(0.99), this.#sudden.quantile(1 - SUDDEN_SHARE));
   }
 
   #decide(interval: Interval, nowMs: number): void {
@@ -212,11 +236,11 @@ export class WindowControl {
     const records = shared.stat('records') - interval.records;
     const before = this.#state;
     const writeMs = (shared.histograms.durableWrite.sum - interval.writeUs) / 1000 / batches;
-    this.#state = decide(this.#law, this.#sloMs, before, {
+    const after = decide(this.#law, this.#sloMs, before, {
       nowMs,
       samples: latency.count,
       p99Ms: latency.quantile(0.99) / 1000,
-      restP99Ms: this.#rest.quantile(0.99),
+      restP99Ms: this.#restMs(),
       writeP50Ms: this.#writes.quantile(0.5),
       writeP99Ms: this.#writes.quantile(0.99),
       recordsPerBatch: Math.max(1, records / batches),
@@ -224,12 +248,15 @@ export class WindowControl {
       waited: interval.waitUs / 1000 / latency.count / Math.max(before.lingerMs, writeMs),
       perLinger: (records / lengthMs) * before.lingerMs,
     });
-    if (this.#state.lingerMs === before.lingerMs) this.#interval = this.#begin(nowMs);
-    else {
-      this.#interval = undefined;
-      this.window.lingerMs = this.#state.lingerMs;
-      this.#deafUntilMs = nowMs + this.#lookMs;
-    }
+    this.#move(after, nowMs);
+    if (after.lingerMs === before.lingerMs) this.#interval = this.#begin(nowMs);
+  }
+
+  #move(state: WindowState, nowMs: number): void {
+    if (state.lingerMs !== this.#state.lingerMs) this.#deafUntilMs = nowMs + this.#lookMs;
+    this.#state = state;
+    this.#interval = undefined;
+    this.window.lingerMs = state.lingerMs;
     this.#publish();
   }
 

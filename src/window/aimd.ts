@@ -131,6 +131,14 @@ export function startState(sloMs: number, fromMs = 0): WindowState {
   };
 }
 
+/**
+ * After a silence that is longer than the memory of the tail: of what was known then, half is taken for granted. After M. Handley, J. Padhye
+ * and S. Floyd, "TCP Congestion Window Validation" (RFC 2861, 2000).
+ */
+export function afterSilence(state: WindowState): WindowState {
+  return { ...state, lingerMs: state.lingerMs / 2, reason: 'start', inARow: 0 };
+}
+
 interface Move {
   readonly lingerMs: number;
   readonly reason: WindowReason;

@@ -46,6 +46,7 @@ export function runPlant(
   const isStatic = typeof law !== 'string';
   const states = [startState(sloMs)];
   const rest = new Recent(-sloMs, 4 * sloMs, 5000);
+  const sudden = new Recent(-sloMs, 4 * sloMs, 1000);
   const writes = new Recent(0, 4 * sloMs, 5000);
   const seconds: Second[] = [];
   let now = 0;
@@ -89,6 +90,7 @@ export function runPlant(
         interval.waits += closedAt - at;
         second.latencies.push(latencyMs);
         rest.add(latencyMs - lingerMs, 1);
+        sudden.add(latencyMs - lingerMs, 1);
       }
       interval.batches++;
       interval.writeMs += writeMs;
@@ -101,13 +103,14 @@ export function runPlant(
       const lengthMs = now - interval.sinceMs;
       if (!isStatic && (lengthMs >= 2000 || (lengthMs >= INTERVAL_MS && latencies.length >= 100))) {
         rest.age(now);
+        sudden.age(now);
         writes.age(now);
         states.push(
           decide(law, sloMs, states.at(-1)!, {
             nowMs: now,
             samples: latencies.length,
             p99Ms: p99(latencies),
-            restP99Ms: rest.quantile(0.99),
+            restP99Ms: Math.max(rest.quantile(0.99), sudden.quantile(0.97)),
             writeP50Ms: writes.quantile(0.5),
             writeP99Ms: writes.quantile(0.99),
             recordsPerBatch: latencies.length / batches,

@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import {
+  afterSilence,
   decide,
   goalMs,
   startState,
@@ -97,6 +98,7 @@ t.test('what is counted: decisions, breaches, the last good linger', async (t) =
   t.match(first, { decisions: 1, breaches: 0, inARow: 0, goodMs: 3, p99Ms: 6, unreachable: false });
   const second = decide('headroom', SLO, first, { ...calm, p99Ms: 25 });
   t.match(second, { decisions: 2, breaches: 1, inARow: 1, goodMs: 3 }, 'what broke the SLO is not good');
+  t.match(afterSilence(second), { lingerMs: second.lingerMs / 2, reason: 'start', inARow: 0, goodMs: 3 });
   t.equal(startState(SLO, 7).lingerMs, 7, 'begins where it was good');
   t.equal(startState(SLO, 1e6).lingerMs, GOAL);
   t.equal(startState(SLO, -1).lingerMs, 0);
