@@ -37,7 +37,8 @@
 // Nobody comes: records that come independently of each other bring rate × linger along in each batch; and with n in a batch the first
 // waits the whole linger and the others half of it on average, (n + 1) / 2n of it each. One client that waits for each answer has batches
 // of 1 whatever the linger, and of many such clients all wait the whole linger. Less than COMPANY of what independent ones would
-// show of either counts as nobody.
+// show of either counts as nobody. The second is judged only where the rest takes less than half of the linger: beside a disk that
+// stalls they wait for that.
 
 /** Of the SLO. Less costs breaches by noise, more costs writes: linger is goal − rest, writes go with 1 / linger. */
 export const MARGIN = 0.05;
@@ -154,11 +155,12 @@ function additive(sloMs: number, { lingerMs }: WindowState, { p99Ms }: Observati
 
 /** Whether a linger brings nobody along. */
 function isForNobody(sloMs: number, lingerMs: number, seen: Observation): boolean {
-  const { recordsPerBatch: n, waited, perLinger } = seen;
+  const { recordsPerBatch: n, waited, perLinger, restP99Ms } = seen;
   if (lingerMs < JUDGED_LINGER * sloMs || perLinger < TELLING) return false;
   if (n - 1 < COMPANY * perLinger) return true;
   const independent = 1 - (n + 1) / (2 * n);
-  return perLinger >= TELLING_WAITS && 1 - waited < COMPANY * independent;
+  const isOfLinger = perLinger >= TELLING_WAITS && restP99Ms < lingerMs / 2;
+  return isOfLinger && 1 - waited < COMPANY * independent;
 }
 
 function headroom(sloMs: number, state: WindowState, seen: Observation): Move {

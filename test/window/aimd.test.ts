@@ -55,6 +55,13 @@ t.test('law headroom, reason by reason', async (t) => {
     ['one client that waits', at(8), { recordsPerBatch: 1, waited: 1, perLinger: 0.9 }, 0, 'company'],
     ['many clients that wait', at(8), { waited: 0.97 }, 0, 'company'],
     ['too few to be told', at(8), { recordsPerBatch: 1, waited: 1, perLinger: 0.3 }, 8 + (GOAL - 1 - 8) / 2, 'grow'],
+    [
+      'a disk that stalls is what they wait for',
+      at(8),
+      { waited: 1.2, restP99Ms: 4.1 },
+      8 + (GOAL - 4.1 - 8) / 2,
+      'grow',
+    ],
     ['too short to be told', at(1), { waited: 1 }, 2, 'grow'],
     ['not again so soon', at(0, { pausedUntilMs: 100_001 }), { perLinger: 0 }, 0, 'company'],
     ['nothing left: the floor', at(9), { restP99Ms: 25, p99Ms: 25 }, SLO / 20, 'breach'],
