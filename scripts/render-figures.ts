@@ -224,6 +224,9 @@ const plots = {
   'overflow-depth': 'queue depth of the same',
   'bomb-rss': 'resident memory of the gateway among bombs, and of a server that calls gunzipSync',
   'nagle-latency': 'latency of requests of two writes and of one',
+  'aimd-window': 'the linger over time, of windows that stay and that move',
+  'aimd-p99': 'their p99 in each regime',
+  'aimd-writes': 'and the durable writes that they needed',
 } as const;
 
 function renderLabs(labs: readonly string[]): string {
@@ -374,7 +377,7 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
 
-const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle'];
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-aimd'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
 // One of them is enough: the others are said not to be measured.
 const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);
