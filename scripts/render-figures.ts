@@ -230,6 +230,9 @@ const plots = {
   'window-heat': 'forecast p99 of the trace by linger and by how many records fill a batch',
   'window-peak': 'batch sizes at peak load',
   'window-low': 'batch sizes at low load',
+  'aimd-window': 'the linger over time, of windows that stay and that move',
+  'aimd-p99': 'their p99 in each regime',
+  'aimd-writes': 'and the durable writes that they needed',
 } as const;
 
 function renderLabs(labs: readonly string[]): string {
@@ -380,7 +383,7 @@ write('docs/operate.md', 'gateway', ['http', 'tcp', 'clients', 'recovery'], () =
   renderChecks(['http', 'tcp', 'clients', 'recovery']),
 );
 
-const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-window', 'lab-compression'];
+const labs = ['lab-overflow', 'lab-bomb', 'lab-nagle', 'lab-window', 'lab-aimd', 'lab-compression'];
 write('docs/labs.md', 'labs', labs, () => renderLabs(labs));
 // One of them is enough: the others are said not to be measured.
 const measured = strains.filter(({ name }) => existsSync(`bench/out/${name}.json`)).map(({ name }) => name);

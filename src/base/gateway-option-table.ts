@@ -1,7 +1,7 @@
 // Options of the gateway beside those of its log: the second part of the one table. Validation, --help, docs/options.md and the
 // defaults come from it; how values are checked: gateway-options.ts.
 
-import type { OptionSpec } from './options.ts';
+import { logOptionTable, type OptionSpec } from './options.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -152,7 +152,7 @@ export const gatewayOptionTable = [
     min: 0.1,
     max: 600_000,
     sentence:
-      'Target for the 99th percentile of the time from a record to its acknowledgement: sets the default of shedAgeMs.',
+      'Target for the 99th percentile of the time from a record to its acknowledgement: the window follows it (window.sloP99Ms) unless window.lingerMs is set, and it sets the default of shedAgeMs.',
   },
   {
     name: 'shedAgeMs',
@@ -281,4 +281,9 @@ const SHED_AGE_SLOS = 100;
 export function shedAgeMsOf(sloP99Ms: number): number {
   const { max } = gatewayOptionTable.find((spec) => spec.name === 'shedAgeMs')!;
   return Math.min(max, SHED_AGE_SLOS * sloP99Ms);
+}
+
+/** Default of window.sloP99Ms, where window.lingerMs is not set: as far as a window may be told to linger. */
+export function windowSloOf(sloP99Ms: number): number {
+  return Math.min(logOptionTable.find((spec) => spec.name === 'window.sloP99Ms')!.max, sloP99Ms);
 }

@@ -8,7 +8,13 @@ import { MAX_SOCKET_PATH_BYTES } from './limits.ts';
 import { checkStreamName } from './names.ts';
 import { checkKeys, checkOption, show, type OptionSpec } from './options.ts';
 
-export { gatewayOptionTable, overflowPolicies, shedAgeMsOf, type OverflowPolicy } from './gateway-option-table.ts';
+export {
+  gatewayOptionTable,
+  overflowPolicies,
+  shedAgeMsOf,
+  windowSloOf,
+  type OverflowPolicy,
+} from './gateway-option-table.ts';
 
 export type { Address };
 export type GatewayOptionName = (typeof gatewayOptionTable)[number]['name'];

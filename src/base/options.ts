@@ -11,6 +11,7 @@ import {
   RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
 } from './limits.ts';
+import { nearest } from './spelling.ts';
 
 type OptionType = 'integer' | 'number' | 'bytes' | 'choice' | 'string';
 
@@ -65,6 +66,25 @@ export const logOptionTable = [
     max: 60_000,
     sentence:
       'How long the oldest record of a batch waits for company; 0 commits what is there as soon as the previous write has returned.',
+  },
+  {
+    name: 'window.sloP99Ms',
+    flag: '--window-slo-p99-ms',
+    type: 'number',
+    default: 0,
+    min: 0,
+    max: 60_000,
+    sentence:
+      'Adaptive window: the linger is moved so that the 99th percentile from append to durable stays under this; 0 never. In place of window.lingerMs.',
+  },
+  {
+    name: 'window.law',
+    flag: '--window-law',
+    type: 'choice',
+    default: 'headroom',
+    choices: ['headroom', 'aimd'],
+    sentence:
+      'How the adaptive window moves: headroom goes by what the SLO leaves beside the durable write, aimd is plain additive increase, multiplicative decrease.',
   },
   {
     name: 'io',
@@ -152,7 +172,13 @@ export const logOptionTable = [
 /** What a caller may write: sizes as a number of bytes or as text such as `'1MiB'`. */
 export interface LogOptionsInput {
   dir: string;
-  window?: { maxRecords?: number; maxBytes?: number | string; lingerMs?: number };
+  window?: {
+    maxRecords?: number;
+    maxBytes?: number | string;
+    lingerMs?: number;
+    sloP99Ms?: number;
+    law?: 'headroom' | 'aimd';
+  };
   io?: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
   codec?: Codec;
   segmentBytes?: number | string;
@@ -170,10 +196,16 @@ export interface WindowOptions {
   readonly lingerMs: number;
 }
 
+/** Where sloP99Ms is not 0, lingerMs is 0: what an adaptive window begins with, unless an earlier run left something better. */
+export interface AdaptiveWindowOptions extends WindowOptions {
+  readonly sloP99Ms: number;
+  readonly law: 'headroom' | 'aimd';
+}
+
 /** The same, checked and complete: structured-cloneable, so that a worker gets exactly this. */
 export interface LogOptions {
   readonly dir: string;
-  readonly window: WindowOptions;
+  readonly window: AdaptiveWindowOptions;
   readonly io: 'auto' | 'direct' | 'buffered' | 'portable' | 'js';
   readonly codec: Codec;
   readonly segmentBytes: number;
@@ -223,27 +255,6 @@ export function show(value: unknown): string {
   // JSON leaves DEL, the control characters above it and two ends of lines as they are.
   const line = json.replace(/[\p{Cc}\u2028\u2029]/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
   return typeof value === 'string' ? `'${line}'` : line;
-}
-
-/** Levenshtein distance, for "did you mean". Wagner–Fischer, one row. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length];
-}
-
-/** The nearest known name, where one is near enough to be a misspelling. */
-export function nearest(name: string, known: readonly string[]): string | undefined {
-  const lower = name.toLowerCase();
-  const ranked = known.map((k) => ({ k, d: distance(lower, k.toLowerCase()) })).sort((x, y) => x.d - y.d);
-  const best = ranked[0];
-  return best !== undefined && best.d <= Math.max(2, Math.floor(name.length / 3)) ? best.k : undefined;
 }
 
 function unknownOption(name: string, known: readonly string[]): SpillwayError {
@@ -307,12 +318,19 @@ export function resolveLogOptions(input: LogOptionsInput): LogOptions {
     const raw = tail === undefined ? given : (given as Record<string, unknown> | undefined)?.[tail];
     return raw === undefined && spec.default !== undefined ? spec.default : checkOption(spec, raw);
   };
+  const isAdaptive = value('window.sloP99Ms') !== 0;
+  if (isAdaptive && input.window?.lingerMs !== undefined) {
+    const message = `option 'window.sloP99Ms': expected it without 'window.lingerMs', which is what it moves, got both`;
+    throw new SpillwayError('INVALID_OPTION', message, { subject: 'window.sloP99Ms' });
+  }
   const options: LogOptions = {
     dir: value('dir') as string,
     window: {
       maxRecords: value('window.maxRecords') as number,
       maxBytes: value('window.maxBytes') as number,
-      lingerMs: value('window.lingerMs') as number,
+      lingerMs: isAdaptive ? 0 : (value('window.lingerMs') as number),
+      sloP99Ms: value('window.sloP99Ms') as number,
+      law: value('window.law') as LogOptions['window']['law'],
     },
     io: value('io') as LogOptions['io'],
     codec: value('codec') as Codec,
@@ -353,13 +371,18 @@ function checkTogether(o: LogOptions): void {
   }
 }
 
+interface BatchBounds {
+  readonly window: WindowOptions;
+  readonly maxRecordBytes: number;
+}
+
 /** Bytes of records that one batch can hold: the window, or one record that is larger than the window. */
-function maxBatchRecordBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
+function maxBatchRecordBytes(o: BatchBounds): number {
   return Math.max(o.window.maxBytes, o.maxRecordBytes + RECORD_HEADER_BYTES + RECORD_ALIGN_BYTES);
 }
 
 /** Largest batch on disk: header, stream table and records, padded to a block. */
-export function maxBatchBytes(o: Pick<LogOptions, 'window' | 'maxRecordBytes'>): number {
+export function maxBatchBytes(o: BatchBounds): number {
   const bytes = BATCH_HEADER_BYTES + MAX_STREAM_TABLE_BYTES + maxBatchRecordBytes(o);
   return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }

@@ -5,9 +5,10 @@
 // `--http`) and names the option.
 
 import { SpillwayError } from '../base/errors.ts';
-import { gatewayOptionTable, resolveGatewayOptions, shedAgeMsOf } from '../base/gateway-options.ts';
+import { gatewayOptionTable, resolveGatewayOptions, shedAgeMsOf, windowSloOf } from '../base/gateway-options.ts';
 import { checkStreamName } from '../base/names.ts';
-import { nearest, resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
+import { resolveLogOptions, show, type LogOptionsInput } from '../base/options.ts';
+import { nearest } from '../base/spelling.ts';
 import { environment } from '../platform/threads.ts';
 import { readConfigFile, type FileEntry } from './config-file.ts';
 import { checkText, checkWritten, flagValues, logOptionsOf } from './flags.ts';
@@ -162,6 +163,12 @@ class Settings {
     if (this.values.get('shedAgeMs')!.origin.kind === 'default') {
       values.set('shedAgeMs', shedAgeMsOf(values.get('sloP99Ms') as number));
     }
+    // The window follows the SLO, unless a linger is stated. An SLO and a linger of the window are refused together, where both are.
+    const isStated = (name: string): boolean => this.values.get(name)!.origin.kind !== 'default';
+    if (!isStated('window.sloP99Ms')) {
+      values.set('window.sloP99Ms', isStated('window.lingerMs') ? 0 : windowSloOf(values.get('sloP99Ms') as number));
+    }
+    if (!isStated('window.lingerMs') && values.get('window.sloP99Ms') !== 0) values.delete('window.lingerMs');
     const gateway: Record<string, unknown> = { streams: this.streams };
     for (const { name } of gatewayOptionTable) gateway[name] = values.get(name);
     const origins = new Map([...this.values].map(([name, setting]) => [name, setting.origin]));

@@ -23,7 +23,9 @@ function rowsOf(config: ServeConfig): Row[] {
     const value = name.startsWith('window.')
       ? window[name.slice('window.'.length)]
       : (log[name] ?? config.gateway[name]);
-    return { name, value, origin: config.origins.get(name)!, spec };
+    // A window that follows an SLO has no linger of its own.
+    const shown = name === 'window.lingerMs' && value === undefined ? 'adaptive' : value;
+    return { name, value: shown, origin: config.origins.get(name)!, spec };
   });
   const streams = config.gateway['streams'] as Record<string, Record<string, unknown>>;
   for (const [stream, options] of Object.entries(streams)) {

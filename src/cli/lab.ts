@@ -10,11 +10,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SpillwayError } from '../base/errors.ts';
 import { overflowPolicies } from '../base/gateway-options.ts';
-import { nearest, show } from '../base/options.ts';
+import { show } from '../base/options.ts';
+import { nearest } from '../base/spelling.ts';
 import { limitOf } from '../ingress/memory.ts';
 import { workerEnvironment } from '../platform/threads.ts';
 
-export const labNames = ['overflow', 'bomb', 'nagle', 'window', 'compression'] as const;
+export const labNames = ['overflow', 'bomb', 'nagle', 'window', 'aimd', 'compression'] as const;
 /** For lab overflow: those of the product, and what people write first. */
 const labPolicies = [...overflowPolicies, 'unbounded'];
 /** More heap than the limits that labs run in: what is killed there is killed by the kernel. */

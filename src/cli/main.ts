@@ -154,7 +154,9 @@ function program(): Command {
 
   root
     .command('lab')
-    .description('run an experiment and say what came of it: overflow, bomb, nagle, window, compression (docs/labs.md)')
+    .description(
+      'run an experiment and say what came of it: overflow, bomb, nagle, window, aimd, compression (docs/labs.md)',
+    )
     .argument('<name>', 'which one')
     .option('--policy <POLICY>', 'overflow alone: one policy, live: block, drop-newest, drop-oldest, unbounded')
     .option('--seconds <N>', 'how long each part offers load', wholeNumber)
@@ -162,7 +164,7 @@ function program(): Command {
     .option('--dir <DIR>', 'where temporary logs go: a disk')
     .option('--out <DIR>', 'where figures and plots go (default: ./bench/out)')
     .option('--trace <FILE>', 'window alone: arrivals to replay')
-    .option('--quick', 'window alone: fewer repeats')
+    .option('--quick', 'a minute or two, where the lab knows how')
     .option('--smoke', 'smallest values: shows that it runs, judges counts alone')
     .option('--json', 'with --policy: a JSON object per line')
     .action(async (name: string, o: Record<string, never>) => {

@@ -6,12 +6,13 @@ import { logOptionTable, type OptionSpec } from '../base/options.ts';
 import { addFlags } from './flags.ts';
 
 /**
- * Where `serve` differs from the tables: it runs without being told where, and clients that wait for an answer gain nothing from a
- * batch that waits for company: what comes during one durable write shares the next. What waits is bodies, which ingressBytes bounds.
+ * Where `serve` differs from the tables: it runs without being told where, and its window follows sloP99Ms (cli/config.ts), beginning
+ * without a linger. What waits is bodies, which ingressBytes bounds.
  */
 const serveDefaults = new Map<string, string | number>([
   ['dir', './data'],
   ['window.lingerMs', 0],
+  ['window.sloP99Ms', 20],
   ['maxWaitingBytes', 16 * 1024 * 1024],
 ]);
 /** Every option of `serve`, in the order in which it is explained. */

@@ -122,13 +122,23 @@ function lossLines(between: Between, { log }: Look): string[] {
   ];
 }
 
-/** @param origin where the gateway is */
-export function topLines(origin: string, sloP99Ms: number, before: Look | undefined, now: Look): string[] {
+function windowLine({ log: { window } }: Look): string {
+  const linger = `${figure(window.lingerMs)} ms`;
+  if (window.sloP99Ms === null) return row('linger', `${linger}, as set`);
+  const p99 =
+    window.p99Ms === null ? '' : `   last interval p99 ${figure(window.p99Ms)} of ${figure(window.sloP99Ms)} ms`;
+  const breaches = `   ${count(window.breaches)} of ${count(window.decisions)} intervals above`;
+  return row('linger', `${linger} (${window.reason})${p99}${breaches}${window.unreachable ? '   OUT OF REACH' : ''}`);
+}
+
+/** @param origin where the gateway is @param statedMs SLO to judge by; 0 for the gateway's own */
+export function topLines(origin: string, statedMs: number, before: Look | undefined, now: Look): string[] {
   const { log, gateway } = now;
   const between = new Between(before, now);
   const time = duration(between.seconds * 1000);
   const latency = between.histogram('latency');
   const p99Ms = latency.quantile(0.99) / 1000;
+  const sloP99Ms = statedMs === 0 ? now.sloP99Ms : statedMs;
   const slo = `SLO p99 ${figure(sloP99Ms)} ms`;
   const judged = latency.count === 0 ? slo : `${slo}: ${p99Ms <= sloP99Ms ? 'held' : 'BROKEN'}`;
   const writesPerSecond = between.perSecond((l) => l.log.batches);
@@ -161,5 +171,6 @@ export function topLines(origin: string, sloP99Ms: number, before: Look | undefi
     row('durable write', latencies(between.histogram('durableWrite'))),
     '',
     ...batchLines(between),
+    windowLine(now),
   ];
 }

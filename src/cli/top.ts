@@ -26,6 +26,7 @@ function isLook(value: unknown): value is Look {
   return (
     all.every((part) => typeof part === 'object' && part !== null) &&
     typeof (log as Look['log']).uptimeMs === 'number' &&
+    typeof (log as Look['log']).window === 'object' &&
     typeof (histograms as Look['histograms']).latency === 'object'
   );
 }

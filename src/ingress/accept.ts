@@ -144,7 +144,7 @@ export class Accept {
       tokens: options.tokens === undefined ? undefined : new Tokens(options.tokens),
       counters,
       arrivals: data.arrivals === undefined ? undefined : new ArrivalRing(data.arrivals),
-      report: new Report(view, data.counters),
+      report: new Report(view, data.counters, options.sloP99Ms),
       log,
       clock: systemClock,
     });

@@ -14,7 +14,7 @@ import { AcceptThread, type Acceptor } from './accept-thread.ts';
 import { ArrivalFile, createArrivalFile } from './arrival-file.ts';
 import { ArrivalRing, createArrivalRing } from './arrival-ring.ts';
 import { createCounters } from './counters.ts';
-import { LogStateLines, STATE_LOOK_MS } from './log-state.ts';
+import { LogStateLines, STATE_LOOK_MS, WindowLines } from './log-state.ts';
 import { heapCaps } from './memory.ts';
 import { Report } from './metrics.ts';
 
@@ -78,7 +78,11 @@ export class Gateway {
     this.#report = report;
     this.#logger = logger;
     const lines = new LogStateLines(log.view, logger);
-    this.#stateTimer = setInterval(() => lines.look(), STATE_LOOK_MS).unref();
+    const windowLines = new WindowLines(log.view, logger);
+    this.#stateTimer = setInterval(() => {
+      lines.look();
+      windowLines.look();
+    }, STATE_LOOK_MS).unref();
     this.listening = listening;
     this.#arrivals = arrivals;
   }
@@ -147,7 +151,15 @@ export class Gateway {
         const where = await acceptor.listen();
         listening ??= where;
       }
-      return new Gateway(log, options, acceptors, new Report(log.view, counters), logger, listening!, arrivals);
+      return new Gateway(
+        log,
+        options,
+        acceptors,
+        new Report(log.view, counters, options.sloP99Ms),
+        logger,
+        listening!,
+        arrivals,
+      );
     } catch (error) {
       await Promise.allSettled(acceptors.map((a) => a.close()));
       await arrivals?.discard();

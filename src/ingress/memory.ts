@@ -22,6 +22,7 @@ import {
 } from '../base/limits.ts';
 import { maxBatchBytes, type LogOptions } from '../base/options.ts';
 import { ENTRY_BYTES } from '../flow/dedupe.ts';
+import { HISTOGRAM_BYTES } from '../platform/histogram.ts';
 import { createLaneBuffer } from '../platform/lane-memory.ts';
 import { answersBytes } from './answers.ts';
 import { ARRIVAL_RING_BYTES } from './arrival-ring.ts';
@@ -127,10 +128,11 @@ function heapBytes(cap: ResourceLimits): number {
   return (cap.maxOldGenerationSizeMb! + cap.maxYoungGenerationSizeMb!) * MIB;
 }
 
-/** Bytes that one lane takes, its control words and acknowledgements included. */
+/** Bytes that one lane takes, its control words, acknowledgements, and what the adaptive window has seen of it included. */
 function laneBytes(log: LogOptions): number {
   const smallest = 4 * KIB;
-  return createLaneBuffer(smallest).byteLength - smallest + log.laneBytes;
+  const seen = log.window.sloP99Ms === 0 ? 0 : HISTOGRAM_BYTES;
+  return createLaneBuffer(smallest).byteLength - smallest + log.laneBytes + seen;
 }
 
 /** What a connection holds that is not read: the kernel, and what node has read and nobody took. */

@@ -3,6 +3,7 @@
 import type { HistogramImage, LatencyStats } from '../platform/histogram.ts';
 import { stageNames, type HistogramName, type LogStats } from '../pipeline/log-stats.ts';
 import type { LogView } from '../pipeline/view.ts';
+import { windowReasons } from '../window/aimd.ts';
 import { counterNames, isGauge, readCounters, type CounterName } from './counters.ts';
 
 /** `bodyBytes` → `body_bytes`. */
@@ -95,6 +96,7 @@ function addLog(text: Text, s: LogStats): void {
   text.add('log_written_bytes_total', 'counter', s.systemCalls.bytesWritten);
   text.add('log_segments', 'gauge', s.segments);
   text.add('log_retention_failures_total', 'counter', s.retentionFailures);
+  addWindow(text, s.window);
   text.add('queued_records', 'gauge', s.queue.records, 'Records in the lanes, and waiting for room there.');
   text.addSummary('log_latency_us', inUs(s.latency), 'From append to durable, per record, since the log was opened.');
   for (const stage of stageNames) {
@@ -107,9 +109,27 @@ function addLog(text: Text, s: LogStats): void {
   text.addSummary('log_batch_age_us', inUs(s.batchAge), 'Age of the oldest record when its batch closed.');
 }
 
+function addWindow(text: Text, w: LogStats['window']): void {
+  text.add('window_linger_ms', 'gauge', w.lingerMs, 'How long the oldest record of a batch waits for company.');
+  if (w.sloP99Ms === null) return;
+  text.add('window_slo_p99_ms', 'gauge', w.sloP99Ms, 'What the adaptive window follows.');
+  if (w.p99Ms !== null)
+    text.add('window_p99_ms', 'gauge', w.p99Ms, 'From append to acknowledged, of the last interval.');
+  text.add('window_decisions_total', 'counter', w.decisions, 'Control intervals.');
+  text.add('window_breaches_total', 'counter', w.breaches, 'Control intervals whose p99 was above the SLO.');
+  text.add('window_unreachable', 'gauge', w.unreachable ? 1 : 0, 'A durable write alone takes longer than the SLO.');
+  text.add('window_file_failures_total', 'counter', w.fileFailures);
+  for (const reason of windowReasons) {
+    const help = 'Why the linger is what it is (docs/operate.md).';
+    text.add('window_reason', 'gauge', reason === w.reason ? 1 : 0, help, `{reason="${reason}"}`);
+  }
+}
+
 export interface GatewayStats {
   readonly log: LogStats;
   readonly gateway: Record<CounterName, number>;
+  /** Option sloP99Ms: what the gateway is to be held against. */
+  readonly sloP99Ms: number;
   /** For whoever wants the quantiles of the time between two looks; only where asked for, as `?histograms=1`. */
   readonly histograms?: Record<HistogramName, HistogramImage>;
 }
@@ -118,14 +138,16 @@ export interface GatewayStats {
 export class Report {
   readonly #view: LogView;
   readonly #counters: SharedArrayBuffer;
+  readonly #sloP99Ms: number;
 
-  constructor(view: LogView, counters: SharedArrayBuffer) {
+  constructor(view: LogView, counters: SharedArrayBuffer, sloP99Ms: number) {
     this.#view = view;
+    this.#sloP99Ms = sloP99Ms;
     this.#counters = counters;
   }
 
   stats(withHistograms = false): GatewayStats {
-    const stats = { log: this.#view.stats(), gateway: readCounters(this.#counters) };
+    const stats = { log: this.#view.stats(), gateway: readCounters(this.#counters), sloP99Ms: this.#sloP99Ms };
     return withHistograms ? { ...stats, histograms: this.#view.images() } : stats;
   }
 

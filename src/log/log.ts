@@ -20,7 +20,7 @@ import { join } from 'node:path';
 import type { Clock, Random32 } from '../base/clock.ts';
 import { isDiskFull, SpillwayError, reasonOf } from '../base/errors.ts';
 import { BLOCK_BYTES, MAX_INDEX_ENTRIES } from '../base/limits.ts';
-import { maxBatchBytes, type LogOptions } from '../base/options.ts';
+import { maxBatchBytes, type LogOptions, type WindowOptions } from '../base/options.ts';
 import type { BatchCompressor, BatchPlan } from '../base/types.ts';
 import type { FileIo } from '../platform/file-io.ts';
 import { CheckpointFile } from './checkpoint.ts';
@@ -44,8 +44,8 @@ export interface LogDependencies {
 
 export type StorageOptions = Pick<
   LogOptions,
-  'dir' | 'segmentBytes' | 'window' | 'maxRecordBytes' | 'retentionBytes' | 'retentionMs'
->;
+  'dir' | 'segmentBytes' | 'maxRecordBytes' | 'retentionBytes' | 'retentionMs'
+> & { readonly window: WindowOptions };
 
 interface Active {
   readonly fd: number;

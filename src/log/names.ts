@@ -5,6 +5,7 @@
 //     00000000000000001000.seg    segment whose first record has offset 1000
 //     00000000000000001000.idx    its index: there once it is sealed, never before
 //     spare                       a segment's worth of file, filled once, waiting to be used (again)
+//     window                      where the adaptive window was last good (log/window-file.ts)
 //     *.tmp                       half-made; removed when the log is opened for writing
 
 const DIGITS = 20;
@@ -12,6 +13,7 @@ const DIGITS = 20;
 export const LOCK_FILE = 'lock';
 export const CHECKPOINT_FILE = 'checkpoint';
 export const SPARE_FILE = 'spare';
+export const WINDOW_FILE = 'window';
 
 export function segmentName(baseOffset: number): string {
   return `${String(baseOffset).padStart(DIGITS, '0')}.seg`;
@@ -42,9 +44,9 @@ export function sortNames(names: readonly string[]): DirectoryListing {
     if (match !== null && Number.isSafeInteger(offset)) {
       if (match[2] === 'seg') segments.push(offset);
       else indexes.add(offset);
-    } else if (/^(\d{20}\.idx|checkpoint|spare|probe)\.tmp$|^probe\.tmp$/.test(name)) {
+    } else if (/^(\d{20}\.idx|checkpoint|spare|window|probe)\.tmp$|^probe\.tmp$/.test(name)) {
       temporary.push(name);
-    } else if (![LOCK_FILE, CHECKPOINT_FILE, SPARE_FILE].includes(name)) {
+    } else if (![LOCK_FILE, CHECKPOINT_FILE, SPARE_FILE, WINDOW_FILE].includes(name)) {
       foreign.push(name);
     }
   }

@@ -19,6 +19,7 @@ import { LaneSet } from '../platform/lanes.ts';
 import type { SharedState } from '../platform/shared-state.ts';
 import { signal, waitForSignal } from '../platform/waiter.ts';
 import { closeReason, fullBy, remainingMs, type Waiting } from '../window/window.ts';
+import type { WindowControl } from './window-control.ts';
 
 export type Command =
   | { readonly id: number; readonly kind: 'lane'; readonly buffer: SharedArrayBuffer }
@@ -45,6 +46,8 @@ export class CommitLoop {
   readonly #window: WindowOptions;
   readonly #clock: Clock;
   readonly #port: CommandPort;
+  /** Moves the linger of the window; undefined where it stays. */
+  readonly #control: WindowControl | undefined;
   readonly #lanes = new LaneSet();
   #flushes: Flush[] = [];
   #closeId: number | undefined;
@@ -62,10 +65,19 @@ export class CommitLoop {
   /** Numbers each sleep, from 1: a producer rings once for each. */
   #sleeps = 0;
 
-  constructor(shared: SharedState, log: Log, window: WindowOptions, clock: Clock, port: CommandPort) {
+  constructor(
+    shared: SharedState,
+    log: Log,
+    window: WindowOptions,
+    clock: Clock,
+    port: CommandPort,
+    control?: WindowControl,
+  ) {
     this.#shared = shared;
     this.#log = log;
-    this.#window = window;
+    this.#window = control?.window ?? window;
+    this.#control = control;
+    shared.set('windowLingerMs', this.#window.lingerMs);
     this.#clock = clock;
     this.#port = port;
     this.#notBefore = clock.monotonicMs();
@@ -93,6 +105,7 @@ export class CommitLoop {
       this.#acknowledge();
       this.#waitForBusyLanes();
       this.#log.close();
+      this.#control?.close();
     } catch (error) {
       return this.#fail(error);
     }
@@ -161,6 +174,7 @@ export class CommitLoop {
     this.#notBefore = drainedAt;
     this.#lastCommitAt = this.#clock.monotonicMs();
     this.#acknowledge();
+    this.#control?.committed(this.#lastCommitAt);
   }
 
   /** Writes the durable end down where that is due. @returns ms until it will be */
@@ -240,6 +254,7 @@ export class CommitLoop {
     this.#publishOffsets();
     const leftMs = this.#checkpointMs();
     this.#freeMs = this.#clock.monotonicMs();
+    this.#control?.idle(this.#freeMs);
     return leftMs;
   }
 
@@ -250,6 +265,7 @@ export class CommitLoop {
     for (let command = this.#port.next(); command !== undefined; command = this.#port.next()) {
       if (command.kind === 'lane') {
         this.#lanes.add(command.buffer);
+        this.#control?.addLane(command.buffer);
         this.#shared.set('lanes', this.#lanes.size);
       } else if (command.kind === 'flush') {
         this.#flushes.push({ id: command.id, drained: this.#lanes.mark() });

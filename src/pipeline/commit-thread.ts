@@ -17,6 +17,7 @@ import { compressorFor } from '../codec/batch-codec.ts';
 import { DirectoryLock } from '../log/lock.ts';
 import { Log } from '../log/log.ts';
 import { listDirectory } from '../log/recovery.ts';
+import { readWindowPoint, writeWindowPoint } from '../log/window-file.ts';
 import { chooseIo, lockIo } from '../platform/choose-io.ts';
 import { ioError, type FileIo } from '../platform/file-io.ts';
 import { nativeMissing } from '../platform/native.ts';
@@ -24,6 +25,7 @@ import { SharedState } from '../platform/shared-state.ts';
 import { startWorker } from '../platform/threads.ts';
 import { signal } from '../platform/waiter.ts';
 import { CommitLoop, type Command, type Reply } from './commit-loop.ts';
+import { WindowControl } from './window-control.ts';
 
 /** Its garbage is short-lived, and there is little of it. The rest of its heap is the index of a segment, and has no cap that could kill it. */
 const COMMIT_YOUNG_MIB = 12;
@@ -64,7 +66,8 @@ export function runCommitThread({ options, shared, port }: CommitThreadData): vo
         next: () => receiveMessageOnPort(port)?.message as Command | undefined,
         reply: (reply: Reply) => send({ reply }),
       };
-      const loop = new CommitLoop(state, log, options.window, systemClock, commands);
+      const control = options.window.sloP99Ms === 0 ? undefined : controlOf(options, state, io);
+      const loop = new CommitLoop(state, log, options.window, systemClock, commands, control);
       const { tornBytes, listing } = log.recovered;
       send({ opened: { io: io.mode, tornBytes, foreign: listing.foreign, nativeMissing } });
       last = { reply: loop.run() };
@@ -80,6 +83,18 @@ export function runCommitThread({ options, shared, port }: CommitThreadData): vo
   // Only now: who hears that the log is closed may open it again at once.
   send(last);
   port.close();
+}
+
+/** The adaptive window, from where an earlier run under the same SLO left it. */
+function controlOf({ dir, window }: LogOptions, state: SharedState, io: FileIo): WindowControl {
+  const { sloP99Ms } = window;
+  return new WindowControl(window, state, {
+    load: () => {
+      const point = readWindowPoint(io, dir);
+      return point?.sloP99Ms === sloP99Ms ? point.lingerMs : undefined;
+    },
+    save: (lingerMs) => writeWindowPoint(io, dir, { sloP99Ms, lingerMs }),
+  });
 }
 
 /** Makes the directory if need be, refuses one that is somebody else's, and locks it. */

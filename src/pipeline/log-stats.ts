@@ -7,11 +7,28 @@ import type { Compression } from '../log/pack.ts';
 import { dropCauses, laneHistogramNames, type Drops, type LaneHistogramName } from '../platform/lane-figures.ts';
 import { laneFigures } from '../platform/lane-memory.ts';
 import type { LogHistogramName } from '../platform/shared-state.ts';
+import type { WindowReason } from '../window/aimd.ts';
 
 export const stageNames = ['lane', 'window', 'write', 'back'] as const satisfies readonly LaneHistogramName[];
 export type StageName = (typeof stageNames)[number];
 
 export type HistogramName = LaneHistogramName | LogHistogramName;
+
+export interface WindowStats {
+  readonly lingerMs: number;
+  /** Null where the window stays as it is: then there is nothing else to tell. */
+  readonly sloP99Ms: number | null;
+  /** From append to acknowledged, of the last control interval; null before the first. */
+  readonly p99Ms: number | null;
+  readonly reason: WindowReason;
+  /** Control intervals so far, and those whose p99 was above the SLO. */
+  readonly decisions: number;
+  readonly breaches: number;
+  /** A durable write alone takes longer than the SLO. */
+  readonly unreachable: boolean;
+  /** Times that the file `window` could not be read or written. */
+  readonly fileFailures: number;
+}
 
 /** Figures of one log since it was opened. May be a few batches old. */
 export interface LogStats {
@@ -60,6 +77,8 @@ export interface LogStats {
   readonly batchAge: LatencyStats;
   /** One durable write. */
   readonly durableWrite: LatencyStats;
+  /** The linger now, and of an adaptive window what it follows and why it is there. */
+  readonly window: WindowStats;
   readonly tornBytes: number;
   /** Why there is no native addon, where there is none. */
   readonly nativeMissing: string | null;

@@ -25,7 +25,15 @@ import { laneFigures, laneIsClosed, laneUsed } from '../platform/lane-memory.ts'
 import { logHistogramNames, SharedState } from '../platform/shared-state.ts';
 import { signal, signalled } from '../platform/waiter.ts';
 import type { Opened } from './commit-thread.ts';
-import { LaneSums, stageNames, type HistogramName, type LogStats, type StageName } from './log-stats.ts';
+import {
+  LaneSums,
+  stageNames,
+  type HistogramName,
+  type LogStats,
+  type StageName,
+  type WindowStats,
+} from './log-stats.ts';
+import { windowStats } from './window-control.ts';
 import { checkReadOptions, follow, type ReadOptions } from './read.ts';
 
 /** What makes a view, in this thread or another. */
@@ -82,6 +90,11 @@ export class LogView {
 
   get state(): LogState {
     return this.#shared.state;
+  }
+
+  /** The adaptive window, or the linger that stays. */
+  get window(): WindowStats {
+    return windowStats(this.#shared);
   }
 
   /** Why the log is poisoned; undefined while it is not. */
@@ -154,6 +167,7 @@ export class LogView {
       batchBytes: sizeStats(shared.histograms.batchBytes),
       batchAge: latencyStats(histograms.batchAge),
       durableWrite: latencyStats(shared.histograms.durableWrite),
+      window: windowStats(shared),
       tornBytes: opened.tornBytes,
       nativeMissing: opened.nativeMissing ?? null,
     };

@@ -95,6 +95,23 @@ export class Histogram {
     s[BUCKETS + 2] = Math.max(s[BUCKETS + 2], other.max);
   }
 
+  /**
+   * Visits what came since `seen`, a histogram that only this call writes: per bucket its upper bound, and how many. Brings `seen` up to
+   * date. `between` for who looks often: nothing is allocated.
+   */
+  visitNew(seen: Histogram, visit: (upTo: number, count: number) => void): void {
+    const now = this.#slots;
+    const then = seen.#slots;
+    if (now[BUCKETS] === then[BUCKETS]) return;
+    then[BUCKETS] = now[BUCKETS];
+    for (let b = 0; b < BUCKETS; b++) {
+      const count = now[b] - then[b];
+      if (count === 0) continue;
+      then[b] = now[b];
+      visit(upperBound(b), count);
+    }
+  }
+
   clear(): void {
     this.#slots.fill(0);
   }

@@ -53,7 +53,15 @@ const statSlots = {
   compressedRawBytes: 12,
   compressedBytes: 13,
   compressUs: 14,
-  closeReasons: 15, // … 19: one per reason
+  windowSloMs: 15, // 0: the window stays as it is
+  windowLingerMs: 16,
+  windowP99Ms: 17, // of the last control interval; -1 before the first
+  windowReason: 18, // index into windowReasons (window/aimd.ts)
+  windowDecisions: 19,
+  windowBreaches: 20,
+  windowUnreachable: 21, // 1 while it is
+  windowFileFailures: 22,
+  closeReasons: 23, // … 27: one per reason
 } as const;
 export type StatName = Exclude<keyof typeof statSlots, 'closeReasons'>;
 

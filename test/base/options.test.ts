@@ -7,13 +7,14 @@ import {
   formatBytes,
   logOptionTable,
   maxBatchBytes,
-  nearest,
   parseBytes,
   resolveLogOptions,
   type LogOptions,
   type LogOptionsInput,
   type OptionSpec,
 } from '../../src/base/options.ts';
+import { nearest } from '../../src/base/spelling.ts';
+import { windowLaws } from '../../src/window/aimd.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -56,7 +57,7 @@ function valueIn(options: LogOptions, name: string): unknown {
 t.test('the defaults are those that were promised', async (t) => {
   t.strictSame(resolveLogOptions({ dir: 'd' }), {
     dir: 'd',
-    window: { maxRecords: 1000, maxBytes: MIB, lingerMs: 2 },
+    window: { maxRecords: 1000, maxBytes: MIB, lingerMs: 2, sloP99Ms: 0, law: 'headroom' },
     io: 'auto',
     codec: 'none',
     segmentBytes: 64 * MIB,
@@ -69,11 +70,22 @@ t.test('the defaults are those that were promised', async (t) => {
   });
 });
 
+t.test('an adaptive window: an SLO in place of a linger, never both', async (t) => {
+  const windowOf = (window: NonNullable<LogOptionsInput['window']>): object =>
+    resolveLogOptions({ dir: 'd', window }).window;
+  t.match(windowOf({ sloP99Ms: 20 }), { lingerMs: 0, sloP99Ms: 20, law: 'headroom' });
+  t.match(windowOf({ sloP99Ms: 0.5, law: 'aimd' }), { lingerMs: 0, sloP99Ms: 0.5, law: 'aimd' });
+  t.match(windowOf({ lingerMs: 3, sloP99Ms: 0 }), { lingerMs: 3, sloP99Ms: 0 }, 'none is stated');
+  for (const lingerMs of [0, 3])
+    refused(t, () => windowOf({ lingerMs, sloP99Ms: 20 }), 'window.sloP99Ms', 'both', 'both');
+  t.strictSame(table.find((s) => s.name === 'window.law')!.choices, windowLaws, 'the laws that there are');
+});
+
 t.test('every row is complete, and each name and flag is there once', async (t) => {
   t.equal(new Set(table.map((s) => s.name)).size, table.length, 'names');
   t.equal(new Set(table.map((s) => s.flag)).size, table.length, 'flags');
   for (const spec of table) {
-    t.match(spec.flag, /^--[a-z]+(-[a-z]+)*$/, `${spec.name}: flag`);
+    t.match(spec.flag, /^--[a-z]+(-[a-z0-9]+)*$/, `${spec.name}: flag`);
     t.match(spec.sentence, /^[A-Z].+\.$/, `${spec.name}: sentence`);
     t.equal(spec.choices !== undefined, spec.type === 'choice', `${spec.name}: choices`);
     const numeric = ['integer', 'number', 'bytes'].includes(spec.type);

@@ -41,6 +41,7 @@ for (const [name, tool] of [
   ['labs/bomb', 'cgroups'],
   ['labs/nagle', undefined],
   ['labs/window', undefined],
+  ['labs/aimd', undefined],
   ['labs/compression', undefined],
 ] as const) {
   const there = tool === 'cgroups' ? canGroup() : tool === undefined || has(tool);

@@ -21,6 +21,28 @@ t.test('the age from which on is shed follows the SLO, unless it is set', async 
   t.equal(resolveGatewayOptions({ sloP99Ms: 7 }).shedAgeMs, 700, 'without a configuration');
 });
 
+t.test('the window follows the SLO, unless a linger is stated, wherever that is', async (t) => {
+  const windowOf = (config: ServeConfig): object => resolveLogOptions(config.log).window;
+  const adaptive = (sloP99Ms: number) => ({ lingerMs: 0, sloP99Ms, law: 'headroom' });
+  const fixed = (lingerMs: number) => ({ lingerMs, sloP99Ms: 0 });
+  t.match(windowOf(resolve([])), adaptive(20), 'the default');
+  t.match(windowOf(resolve(['--slo-p99-ms', '5'])), adaptive(5));
+  t.match(windowOf(resolve([], { SPILLWAY_SLO_P99_MS: '7' })), adaptive(7));
+  t.match(windowOf(resolve(['--slo-p99-ms', '600000'])), adaptive(60_000), 'at most what a window may be told');
+  t.match(windowOf(resolve(['--linger-ms', '0'])), fixed(0), 'a flag');
+  t.match(windowOf(resolve(['--linger-ms', '3', '--slo-p99-ms', '5'])), fixed(3), 'then the SLO is for shedding alone');
+  t.match(windowOf(resolve([], { SPILLWAY_WINDOW_LINGER_MS: '4' })), fixed(4), 'a variable');
+  t.match(windowOf(withFile('window: { lingerMs: 2 }')), fixed(2), 'a file');
+  t.match(windowOf(withFile('window: { sloP99Ms: 30 }')), adaptive(30), 'the window may have an SLO of its own');
+  t.match(windowOf(withFile('window: { sloP99Ms: 0 }')), { ...fixed(0) }, 'and be told not to follow any');
+  t.match(windowOf(resolve(['--window-law', 'aimd'])), { ...adaptive(20), law: 'aimd' });
+  t.throws(() => resolve(['--linger-ms', '3'], { SPILLWAY_WINDOW_SLO_P99_MS: '5' }), {
+    code: 'INVALID_OPTION',
+    message:
+      "SPILLWAY_WINDOW_SLO_P99_MS: option 'window.sloP99Ms': expected it without 'window.lingerMs', which is what it moves, got both",
+  });
+});
+
 const table: readonly OptionSpec[] = [...logOptionTable, ...gatewayOptionTable];
 
 function valueOf(config: ServeConfig, name: string): unknown {
@@ -35,6 +57,8 @@ const samples: Record<string, readonly [unknown, string, string, unknown, unknow
   'window.maxRecords': [11, '12', '13', 12, 13],
   'window.maxBytes': ['64KiB', '128KiB', '196608', 131_072, 196_608],
   'window.lingerMs': [0.5, '1.5', '2.5', 1.5, 2.5],
+  'window.sloP99Ms': [1, '2', '3', 2, 3],
+  'window.law': ['aimd', 'headroom', 'aimd', 'headroom', 'aimd'],
   io: ['js', 'portable', 'buffered', 'portable', 'buffered'],
   codec: ['gzip', 'lz4', 'gzip', 'lz4', 'gzip'],
   segmentBytes: ['8MiB', '16MiB', '32MiB', 2 ** 24, 2 ** 25],
@@ -82,13 +106,16 @@ const beside: Record<string, string> = {
   tlsClientCa: 'tlsCert: c\ntlsKey: k\n',
 };
 
-t.test('nothing given: the defaults of the tables, ./data, no linger, and 16 MiB that wait', async (t) => {
-  const config = resolve([]);
-  const expected = resolveLogOptions({ dir: './data', window: { lingerMs: 0 }, maxWaitingBytes: '16MiB' });
-  t.strictSame(config.log, expected as unknown as typeof config.log);
-  t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
-  for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);
-});
+t.test(
+  'nothing given: the defaults of the tables, ./data, a window that follows the SLO, and 16 MiB that wait',
+  async (t) => {
+    const config = resolve([]);
+    const expected = resolveLogOptions({ dir: './data', window: { sloP99Ms: 20 }, maxWaitingBytes: '16MiB' });
+    t.strictSame(resolveLogOptions(config.log), expected);
+    t.strictSame(resolveGatewayOptions(config.gateway), resolveGatewayOptions({}));
+    for (const { name } of table) t.strictSame(config.origins.get(name), { kind: 'default', where: 'default' }, name);
+  },
+);
 
 t.test('every option: flag over environment over file over default, each with its origin', async (t) => {
   t.strictSame(Object.keys(samples).sort(), table.map((s) => s.name).sort(), 'there is a sample of every option');
@@ -133,7 +160,7 @@ t.test('tables may be nested or dotted; streams have options of their own', asyn
       'streams.e: { schema: e.json }',
     ].join('\n'),
   );
-  t.strictSame(config.log.window, { maxRecords: 7, maxBytes: 4096, lingerMs: 9 });
+  t.strictSame(config.log.window, { maxRecords: 7, maxBytes: 4096, lingerMs: 9, sloP99Ms: 0, law: 'headroom' });
   // As text: tap takes a stream called constructor for the class of the object.
   const expected = {
     orders: { overflow: 'drop-oldest', maxBlockMs: 5 },

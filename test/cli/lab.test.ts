@@ -22,7 +22,7 @@ function lab(...args: string[]): { status: number | null; stdout: string; stderr
 t.test('what is wrong is one line, and exit 2', async (t) => {
   for (const [args, words] of [
     [[], /name/],
-    [['nothing'], /unknown lab 'nothing': there are overflow, bomb, nagle, compression/],
+    [['nothing'], /unknown lab 'nothing': there are overflow, bomb, nagle, window, aimd, compression/],
     [['overfow'], /did you mean 'overflow'/],
     [['../../src/cli/main'], /unknown lab/],
     [

@@ -110,6 +110,31 @@ t.test('of two looks 2 s apart: what came between them, whatever was before', as
   t.match(lineOf(lines, 'lane'), /lane +– .* 0 %$/, 'none in this interval');
   t.match(lineOf(lines, 'closed'), /records 0 % {3}bytes 25 % {3}linger 75 % {3}flush 0 % {3}idle 0 %$/);
   t.match(lineOf(topLines('http://here:1', 40, before, now), 'end'), /SLO p99 40 ms: held$/);
+  t.match(
+    lineOf(topLines('http://here:1', 0, before, { ...now, sloP99Ms: 37 }), 'end'),
+    /SLO p99 37 ms: held$/,
+    'its own',
+  );
+  t.match(lineOf(lines, 'linger'), /linger +2 ms, as set$/);
+  const window = {
+    ...now.log.window,
+    lingerMs: 12.5,
+    sloP99Ms: 20,
+    p99Ms: 17.2,
+    reason: 'hold',
+    decisions: 40,
+    breaches: 2,
+  };
+  const windowLine = (more: object): string =>
+    lineOf(
+      topLines('http://here:1', 0, before, { ...now, log: { ...now.log, window: { ...window, ...more } } } as Look),
+      'linger',
+    );
+  t.match(windowLine({}), /linger +12\.5 ms \(hold\) {3}last interval p99 17\.2 of 20 ms {3}2 of 40 intervals above$/);
+  t.match(
+    windowLine({ lingerMs: 0, p99Ms: null, unreachable: true }),
+    /linger +0 ms \(hold\) {3}2 of 40 .*OUT OF REACH$/,
+  );
 
   for (const [what, earlier] of [
     ['without an earlier look', undefined],

@@ -7,6 +7,7 @@ import type { WindowOptions } from '../../src/base/options.ts';
 import type { Log } from '../../src/log/log.ts';
 import { CommitLoop, type Command, type CommandPort, type Reply } from '../../src/pipeline/commit-loop.ts';
 import { Lane, type LaneHandle } from '../../src/pipeline/lane.ts';
+import type { WindowControl } from '../../src/pipeline/window-control.ts';
 import { createLaneBuffer } from '../../src/platform/lane-memory.ts';
 import { SharedState } from '../../src/platform/shared-state.ts';
 import { signal } from '../../src/platform/waiter.ts';
@@ -69,7 +70,8 @@ export class LoopByHand implements CommandPort {
     log: Log,
     window: WindowOptions = { maxRecords: 10, maxBytes: 16 * 1024, lingerMs: 0 },
     clock: Clock = systemClock,
+    control?: WindowControl,
   ): Reply {
-    return new CommitLoop(this.shared, log, window, clock, this).run();
+    return new CommitLoop(this.shared, log, window, clock, this, control).run();
   }
 }

@@ -523,4 +523,26 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [{ file: 'src/log/reader.ts', find: '    place.file.sync();\n', replace: '' }],
     caughtBy: 'log/reader',
   },
+  {
+    name: 'the adaptive window grows on a first breach of its SLO',
+    patches: [
+      {
+        file: 'src/window/aimd.ts',
+        find: "  if (isBreach) return { lingerMs, reason: 'breach' };\n",
+        replace: '',
+      },
+    ],
+    caughtBy: 'window/aimd',
+  },
+  {
+    name: 'the adaptive window hears its own start-up, and records of before it moved',
+    patches: [
+      {
+        file: 'src/pipeline/window-control.ts',
+        find: 'else if (interval === undefined && nowMs >= this.#deafUntilMs!)',
+        replace: 'else if (interval === undefined)',
+      },
+    ],
+    caughtBy: 'pipeline/window-control',
+  },
 ];
