@@ -106,6 +106,16 @@ t.test('a few records far above the SLO end the interval at once; the tail then 
   t.ok(s.stats.lingerMs > 15, 'and it grows again once the memory is over');
 });
 
+t.test('a disk that has just become slow shows before it is 1 % of the last five seconds', async (t) => {
+  const s = new Subject();
+  s.run(8000);
+  const { lingerMs } = s.stats;
+  const records = s.shared.stat('records');
+  while (s.stats.lingerMs === lingerMs && s.shared.stat('records') < records + 4000) s.run(10, 30, 0.5, 4);
+  const seen = s.shared.stat('records') - records;
+  t.ok(seen > 10 && seen < 90, `${seen} records of which each was above the SLO, after 10,000 that were not`);
+});
+
 t.test('a write above the SLO: unreachable, and over when it is', async (t) => {
   for (const law of ['headroom', 'aimd'] as const) {
     const s = new Subject(new Store(() => 15), law);
