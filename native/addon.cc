@@ -8,6 +8,7 @@
 //  - no state is shared between environments: every worker thread loads its own.
 
 #include <napi.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -198,6 +199,14 @@ Napi::Value UnsentBytes(Info info) {
   return Napi::Number::New(info.Env(), bytes);
 }
 
+/** Another descriptor of the same socket: the caller's to close. */
+Napi::Value Duplicate(Info info) {
+  const int fd = static_cast<int>(integerAt(info, 0, "fd", std::numeric_limits<int>::max()));
+  const int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (other < 0) throwFailed(info.Env(), {errno, "fcntl", nullptr});
+  return Napi::Number::New(info.Env(), other);
+}
+
 /**
  * Gives the memory of a view back now, not when the collector comes to it: the view and all others of its buffer are empty after
  * it. Only where the view is all of an ordinary buffer; what shares one with others (node's pool), or may not be detached, stays.
@@ -231,6 +240,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   exports.Set("limitReceiveBuffer", Napi::Function::New<LimitReceiveBuffer>(env, "limitReceiveBuffer"));
   exports.Set("limitUnsent", Napi::Function::New<LimitUnsent>(env, "limitUnsent"));
   exports.Set("unsentBytes", Napi::Function::New<UnsentBytes>(env, "unsentBytes"));
+  exports.Set("duplicate", Napi::Function::New<Duplicate>(env, "duplicate"));
   exports.Set("Io", defineIo(env));
   return exports;
 }

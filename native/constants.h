@@ -4,7 +4,7 @@
 
 namespace spillway {
 
-constexpr int kNativeInterface = 3;
+constexpr int kNativeInterface = 4;
 constexpr unsigned kBlockBytes = 4096;
 constexpr unsigned kBatchHeaderBytes = 64;
 constexpr unsigned kBatchCrcAt = 60;

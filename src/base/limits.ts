@@ -86,6 +86,8 @@ export const ALIVE_MS = 3000;
 export const KEEP_ALIVE_PROBE_MS = 60_000;
 /** SO_RCVBUF of some framed connections: what Linux allows where net.core.rmem_max is left alone. The kernel takes twice. */
 export const LARGE_RECEIVE_BYTES = 212_992;
+/** New connections that a turn of the event loop takes of one listener. */
+export const ACCEPTS_PER_TURN = 16;
 /** Of an accept thread. */
 export const LARGE_RECEIVE_CONNECTIONS = 4;
 /** What the kernel takes of answers before it can send them (TCP_NOTSENT_LOWAT): enough to keep a connection busy. */
@@ -161,4 +163,4 @@ export const COUNTER_SLOTS = 16;
 export type CounterName = keyof typeof counterSlots;
 
 /** Counts up with every change of what native/addon.cc and addon_io.cc export: an addon of other sources is not used. */
-export const NATIVE_INTERFACE = 3;
+export const NATIVE_INTERFACE = 4;

@@ -32,6 +32,7 @@ import { Host } from './host.ts';
 import { createHttpServer } from './http.ts';
 import { Report } from './metrics.ts';
 import { limitKernel } from './kernel-buffers.ts';
+import { acceptMore } from './more-accepts.ts';
 import { TcpListeners } from './tcp-listener.ts';
 
 /** How often levels, ages and the event loop's delay are looked at while nothing happens. */
@@ -258,6 +259,8 @@ export class Accept {
         server.on(event, (req) => this.#silent.delete(req.socket));
       }
     }
+    // What finds the kernel's queue full is dropped, and comes again a second later.
+    const backlog = Math.max(LISTEN_BACKLOG, options.maxConnections);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const place = 'path' in where ? where.path : `${where.host}:${where.port}`;
@@ -268,10 +271,12 @@ export class Accept {
           }),
         );
       });
-      // What finds the kernel's queue full is dropped, and comes again a second later.
-      server.listen({ ...where, backlog: Math.max(LISTEN_BACKLOG, options.maxConnections) }, resolve);
+      server.listen({ ...where, backlog }, resolve);
     });
-    if (!('path' in where)) limitKernel(server, options.receiveBufferBytes, this.#host.parts.log);
+    if (!('path' in where)) {
+      limitKernel(server, options.receiveBufferBytes, this.#host.parts.log);
+      this.#servers.push(...(await acceptMore(server, backlog)));
+    }
     server.removeAllListeners('error');
     server.on('error', (error) => this.#host.parts.log.error({ listener: name }, reasonOf(error)));
     this.#servers.push(server);

@@ -62,7 +62,7 @@ export class Answers {
     }
   }
 
-  /** A connection was accepted. There may be more: each turn of the event loop takes one (libuv 1.46), however long the turn. */
+  /** A connection was accepted. There may be more: each turn of the event loop takes a few (more-accepts.ts), however long the turn. */
   newcomer(): void {
     this.#isSomebodyNew = true;
   }

@@ -21,7 +21,7 @@ import { native } from '../platform/native.ts';
 type Owner = Server | HttpServer | Socket;
 
 /** Not in node's interface; where there is none, the addon refuses the descriptor. */
-function descriptor(owner: Owner): number {
+export function descriptor(owner: Owner): number {
   return (owner as { readonly _handle?: { readonly fd?: number } | null })._handle?.fd ?? -1;
 }
 

@@ -60,6 +60,8 @@ export interface NativeAddon {
   limitUnsent(fd: number, bytes: number): void;
   /** Bytes written to a connection that its peer has not acknowledged. */
   unsentBytes(fd: number): number;
+  /** Another descriptor of the same socket, for the caller to close. */
+  duplicate(fd: number): number;
   readonly Io: new (counters: Float64Array) => NativeIo;
 }
 
