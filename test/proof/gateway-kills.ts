@@ -106,6 +106,8 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
       'warn',
       '--accept-threads',
       threads ? '2' : '1',
+      // Between commit and answer, where a kill leaves what is sent again, is most of the time only where nothing lingers.
+      ...(life % 4 === 3 ? [] : ['--linger-ms', '0']),
     ];
     return new GatewayProcess({ dir, unix, flags, ...(threads ? { node: newer! } : {}) });
   };

@@ -32,6 +32,7 @@ class CheckedLog {
   readonly batchBytesWritten = 0;
   readonly poison = undefined;
   readonly checkpointIsBehind = false;
+  readonly compression = { batches: 0, rawBytes: 0, storedBytes: 0, us: 0 };
   onWrite: (us: number, atMs: number) => void = () => undefined;
   readonly #world: World;
   readonly #violate: Violate;
