@@ -35,6 +35,8 @@ const SETTLES_WITHIN_MS = 30_000;
 const PATIENT = ['--shed-age-ms', '0', '--max-block-ms', '60000'];
 /** A life whose moment does not come, as nothing is answered. */
 const HANGS_MS = 30_000;
+/** Kills beyond those that were asked for, until one has come between commit and answer. */
+const MOST_MORE = 20;
 
 /** So many answers after it listens, or so many milliseconds after `from`. */
 type Moment =
@@ -178,10 +180,15 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     }
   };
 
+  const sentAgain = (): number => duplicates + connections.reduce((sum, c) => sum + c.stats().duplicateRecords, 0);
   let killed = 0;
+  let life = 0;
   try {
-    for (let life = 0; life < kills && violations.length === 0; life++) {
-      const moment: Moment = life === 0 ? { from: 'answers', count: 100 } : anyMoment(random, full ? 1500 : 200);
+    // Some more where none has come between commit and answer yet, as far as clients have heard of it.
+    const isWanted = (): boolean => life < kills || (sentAgain() === 0 && life < kills + MOST_MORE);
+    for (; isWanted() && violations.length === 0; life++) {
+      const isAnywhere = life > 0 && life < kills;
+      const moment: Moment = isAnywhere ? anyMoment(random, full ? 1500 : 200) : { from: 'answers', count: 100 };
       const { signal, code, lines } = await live(life, moment);
       const name = `life ${life} (${momentText(moment)})`;
       if (signal === 'SIGKILL') killed++;
@@ -192,7 +199,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     }
     // The last one lives until everybody has the answer he still waits for, and ends in peace.
     stopped = true;
-    const last = await start(kills);
+    const last = await start(life);
     await arrive(last);
     await last.listens();
     onAnswer = () => undefined;
@@ -203,7 +210,7 @@ export async function prove({ full, seed }: ProofContext): Promise<readonly Clai
     where.end();
     const done = within(Promise.all(clients), 'what was cut under a key is answered', SETTLES_WITHIN_MS);
     await done.catch((error: Error) => say('the end', [error.message]));
-    duplicates += connections.reduce((sum, c) => sum + c.stats().duplicateRecords, 0);
+    duplicates = sentAgain();
     await Promise.all(
       connections.map((c) => within(c.close(), 'a producer closes', SETTLES_WITHIN_MS).catch(() => undefined)),
     );
