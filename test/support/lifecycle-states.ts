@@ -58,7 +58,7 @@ export async function bringInto(state: string, dir: string, io: LogOptionsInput[
     };
     await until(holds, 'the disk is full');
   } else if (state === 'draining') {
-    for (let i = 0; i < 600; i++) void log.append('s', 'x').catch(() => undefined);
+    for (let i = 0; i < 1500; i++) void log.append('s', 'x').catch(() => undefined);
     const closed = log.close();
     leave = () => closed;
     // Its turns are short: nothing else may come between the look and the calls.
@@ -88,7 +88,7 @@ function remove(dir: string): void {
   rmSync(dir, { recursive: true, force: true });
 }
 
-/** A durable write per record: hundreds of them keep a close busy for long enough to be met. */
+/** A durable write per record: so many of them keep a close busy for longer than another `open` takes to start its thread. */
 const oneByOne = { window: { maxRecords: 1, maxBytes: '16KiB', lingerMs: 0 } } as const;
 
 /** A large unsealed segment takes a while to open: longer than a look at the lock file, which is written first. */
